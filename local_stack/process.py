@@ -1,0 +1,185 @@
+"""A child process that dies with us: start it, wait until it answers, stop it.
+
+Here belongs what every server of the local stack needs to run as a child: nothing that knows what the
+server is. What belongs in that server's own module: its command line, its settings, and the question that
+tells whether it is ready.
+
+The file is also its children's launcher (see [`ChildProcess.start`]), and imports the standard library alone.
+"""
+
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+LOOPBACK = "127.0.0.1"
+_TAIL_LINES = 30
+_POLL_SECONDS = 0.1
+_PR_SET_PDEATHSIG = 1
+
+
+class ProcessFailed(RuntimeError):
+    """A child ended before it was ready, or was not ready in time; the message ends with its log's tail."""
+
+
+def free_port() -> int:
+    """A loopback TCP port that nothing listens on now.
+
+    It is not held: another process may take it before the caller's server does, so the server must end when
+    it cannot bind, and its readiness question must tell it from a stranger on the same port.
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.bind((LOOPBACK, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def tail(log_file: Path, lines: int = _TAIL_LINES) -> str:
+    """The last lines of a log, or a remark in brackets where there are none."""
+    if not log_file.exists():
+        return "(no log was written)"
+    text = log_file.read_text(encoding="utf-8", errors="replace").splitlines()
+    return "\n".join(text[-lines:]) or "(the log is empty)"
+
+
+class ChildProcess:
+    """One child, which may be started again once it has stopped.
+
+    The kernel kills the child (SIGKILL) when the *thread* that started it ends, so that a test run or a
+    `headwater up` that is killed leaves no server behind: start it from a thread that outlives its use. The
+    main thread does. Only Linux can do this; elsewhere the child outlives a parent that is killed.
+
+    The child has its own session: Ctrl-C reaches us alone, and we stop our children in order.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        log_file: Path,
+        *,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        """Keep what to start; nothing starts here.
+
+        Args:
+            name: What errors call it.
+            command: The program and its arguments.
+            log_file: Takes its standard output and error, behind what the file already holds.
+            environment: Variables to add to ours.
+        """
+        self.name = name
+        self.command = list(command)
+        self.log_file = log_file
+        self._environment = dict(environment or {})
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """The child's process id, or None while it does not run."""
+        return self._process.pid if self._process is not None and self.running else None
+
+    @property
+    def running(self) -> bool:
+        """Whether the child was started and has not ended."""
+        return self._process is not None and self._process.poll() is None
+
+    def start(self) -> None:
+        """Start the child, without waiting until it is ready.
+
+        A Python of its own asks the kernel for the death signal and then becomes the command: `preexec_fn`
+        would run between fork and exec of this process, where another thread's lock can be held for ever.
+
+        Raises:
+            ProcessFailed: It runs already.
+        """
+        if self.running:
+            raise ProcessFailed(f"{self.name} is already running, as process {self.pid}")
+        self.log_file.parent.mkdir(parents=True, exist_ok=True)
+        launcher = [sys.executable, "-I", "-S", str(Path(__file__).resolve()), str(os.getpid())]
+        with self.log_file.open("ab") as log:
+            self._process = subprocess.Popen(
+                [*launcher, *self.command],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **self._environment},
+                start_new_session=True,
+            )
+
+    def await_ready(self, not_ready: Callable[[], str | None], within: float) -> None:
+        """Ask again and again until the child is ready; stop it where it does not become so.
+
+        Args:
+            not_ready: Returns None once the child is ready, else what is still missing. It should itself
+                return within about a second.
+            within: Seconds until we give up.
+
+        Raises:
+            ProcessFailed: The child ended, or was not ready in time.
+        """
+        deadline = time.monotonic() + within
+        ready = False
+        try:
+            while self.running:
+                missing = not_ready()
+                if missing is None:
+                    ready = True
+                    return
+                if time.monotonic() >= deadline:
+                    raise self._failure(f"was not ready within {within:g} s: {missing}")
+                time.sleep(_POLL_SECONDS)
+            raise self._failure(f"ended with status {self._status()} before it was ready")
+        finally:  # whatever ends the wait, Ctrl-C too: a child that is not ready is nobody's
+            if not ready:
+                self.kill()
+
+    def stop(self, grace: float = 20.0) -> None:
+        """End the child with SIGTERM, and with SIGKILL where it still runs after `grace` seconds.
+
+        Does nothing where it does not run.
+        """
+        if self._process is None:
+            return
+        self._process.terminate()
+        try:
+            self._process.wait(grace)
+        except subprocess.TimeoutExpired:
+            self.kill()
+        self._process = None
+
+    def kill(self) -> None:
+        """End the child at once, as a crash would; does nothing where it does not run."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def _status(self) -> int | None:
+        return None if self._process is None else self._process.poll()
+
+    def _failure(self, what: str) -> ProcessFailed:
+        return ProcessFailed(f"{self.name} {what}; the end of {self.log_file}:\n{tail(self.log_file)}")
+
+
+def _become(parent: int, command: list[str]) -> None:
+    """Become `command`, to be killed when the thread that started us ends.
+
+    Raises:
+        OSError: The kernel refuses the request, or the program cannot be started.
+    """
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0) != 0:
+            raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
+        if os.getppid() != parent:  # it ended before we asked: no signal will come
+            os.kill(os.getpid(), signal.SIGKILL)
+    os.execvp(command[0], command)  # noqa: S606
+
+
+if __name__ == "__main__":
+    _become(int(sys.argv[1]), sys.argv[2:])

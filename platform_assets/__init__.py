@@ -1,0 +1,6 @@
+"""What exists: every table of the platform is a software-defined asset, declared in a file of its own.
+
+What belongs here: declarations of tables, the transforms between them, their checks, and the one composition,
+``definitions.build_defs``. What does not: how to reach Kafka or an object store (``resources``), and when
+things run (``sensors``).
+"""

@@ -1,0 +1,1 @@
+"""Events as they arrived: append-only, deterministic, one file per stream."""

@@ -1,0 +1,101 @@
+"""The one composition: every asset, check, job, sensor and schedule, over one `Platform`."""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from partitions import Partitions
+from platform_assets.assets import ledger_spec, rebuilt_asset
+from platform_assets.bronze import client_events, dead_letters
+from platform_assets.gold import active_users, live_metrics, person_days
+from platform_assets.maintenance import hourly_maintenance, maintain, nightly, nightly_maintenance
+from platform_assets.ops import computations
+from platform_assets.platform import Platform
+from platform_assets.quality.checks import asset_check, checks_of
+from platform_assets.silver import (
+    activity_hours,
+    events,
+    late_arrivals,
+    outcomes,
+    quarantine,
+    touched_hours,
+)
+from platform_assets.streams import rebuilds
+from platform_assets.streams.advance import advance
+from platform_assets.table import Table
+from resources.lake import Lake
+from resources.settings import Settings
+
+TABLES: tuple[Table, ...] = (
+    client_events.TABLE,
+    dead_letters.TABLE,
+    events.TABLE,
+    quarantine.TABLE,
+    late_arrivals.TABLE,
+    outcomes.TABLE,
+    touched_hours.TABLE,
+    activity_hours.TABLE,
+    live_metrics.TABLE,
+    person_days.TABLE,
+    active_users.TABLE,
+    computations.TABLE,
+)
+"""Every table, in the order in which data flows."""
+
+
+def create_tables(lake: Lake) -> None:
+    """Create every table that is missing.
+
+    Raises:
+        SchemaMismatch: A table exists with other columns than declared.
+    """
+    for table in TABLES:
+        lake.create(table)
+
+
+def assets(partitions: Partitions) -> list[dg.AssetsDefinition | dg.AssetSpec]:
+    """The assets of all tables."""
+    bronze, silver = client_events.TABLE, events.TABLE
+    return [
+        rebuilt_asset(bronze, [], rebuilds.rebuild_client_events, partitions),
+        rebuilt_asset(dead_letters.TABLE, [bronze], rebuilds.rebuild_dead_letters, partitions),
+        rebuilt_asset(quarantine.TABLE, [bronze], rebuilds.rebuild_quarantine, partitions),
+        rebuilt_asset(late_arrivals.TABLE, [bronze], rebuilds.rebuild_late_arrivals, partitions),
+        rebuilt_asset(silver, [bronze, late_arrivals.TABLE], rebuilds.rebuild_events, partitions),
+        rebuilt_asset(outcomes.TABLE, [bronze, silver], rebuilds.rebuild_outcomes, partitions),
+        rebuilt_asset(live_metrics.TABLE, [silver], live_metrics.rebuild, partitions),
+        rebuilt_asset(activity_hours.TABLE, [silver], activity_hours.rebuild, partitions),
+        rebuilt_asset(person_days.TABLE, [activity_hours.TABLE], person_days.rebuild, partitions),
+        rebuilt_asset(active_users.TABLE, [person_days.TABLE], active_users.rebuild, partitions),
+        ledger_spec(touched_hours.TABLE),
+        ledger_spec(computations.TABLE),
+    ]
+
+
+def build_defs(platform: Platform) -> dg.Definitions:
+    """Everything that Dagster loads. Connects to nothing; the tables are made by what runs first.
+
+    Args:
+        platform: The lake, the settings and the way to Kafka; tests pass their own.
+    """
+    # Sensors import the assets, so they are imported where everything is put together.
+    from sensors.due_partitions import check_latest_due, hourly_checks  # noqa: PLC0415
+    from sensors.micro_batches import micro_batches  # noqa: PLC0415
+    from sensors.restatement import restate_days, restate_hours, restatements  # noqa: PLC0415
+
+    partitions = platform.partitions
+    return dg.Definitions(
+        assets=assets(partitions),
+        asset_checks=[asset_check(check, partitions) for check in checks_of(TABLES)],
+        jobs=[advance, check_latest_due, maintain, nightly, restate_hours, restate_days],
+        sensors=[micro_batches, restatements],
+        schedules=[hourly_maintenance, nightly_maintenance, hourly_checks],
+        resources={"platform": platform},
+        executor=dg.in_process_executor,
+    )
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    """What `workspace.yaml` loads: the platform that the environment describes."""
+    return build_defs(Platform.from_settings(Settings()))

@@ -1,0 +1,1 @@
+"""What people read: metrics and the tables they come from."""

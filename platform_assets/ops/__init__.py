@@ -1,0 +1,1 @@
+"""What the platform keeps about itself: which version of what each partition was computed from."""

@@ -1,0 +1,79 @@
+"""What every asset, job and sensor is handed: the lake, the settings, and the way to Kafka."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+
+from partitions import Partitions, Window
+from platform_assets.ops import computations
+from platform_assets.ops.computations import Computation
+from platform_assets.silver import events
+from platform_assets.streams.epochs import watermark_of
+from platform_assets.table import Table
+from resources.kafka import KafkaSource
+from resources.lake import Lake
+from resources.records import RecordSource
+from resources.settings import Settings
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True)
+class Platform:
+    """The running platform, as one resource.
+
+    Attributes:
+        lake: Where the tables are.
+        settings: The configuration.
+        records: Where records come from instead of Kafka; for replays and tests.
+        clock: What time it is; only the ledgers' provenance and the restatement's pace depend on it.
+    """
+
+    lake: Lake
+    settings: Settings
+    records: RecordSource | None = None
+    clock: Callable[[], datetime] = field(default=_now)
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Platform:
+        """The platform that the settings describe. Connects to nothing yet."""
+        return cls(Lake.from_settings(settings), settings)
+
+    @property
+    def partitions(self) -> Partitions:
+        """The hourly and daily partitions."""
+        return Partitions.starting(self.settings.start_date, self.settings.zone)
+
+    @contextmanager
+    def source(self) -> Iterator[RecordSource]:
+        """Kafka, for as long as the block lasts."""
+        if self.records is not None:
+            yield self.records
+            return
+        with KafkaSource(self.settings.kafka_config()) as source:
+            yield source
+
+    def watermark(self) -> datetime | None:
+        """The watermark of the client events' stream, UTC; None before the first event."""
+        return watermark_of(self.lake.open(events.TABLE), self.settings.client_events_topic)
+
+    def days(self, window: Window) -> dict[date, Window]:
+        """The days of the reporting timezone that a window touches, each with its window."""
+        zone = self.settings.zone
+        return {day: Window.of_days(day, day, zone) for day in window.days(zone)}
+
+    def record(
+        self, table: Table, window: Window, upstream: Table, upstream_version: int, table_version: int, row_count: int
+    ) -> None:
+        """Write into the ledger that a window was computed."""
+        done = Computation(table, window, upstream.name, upstream_version, table_version, row_count, self.watermark())
+        self.lake.append(computations.TABLE, done.row(self.clock()))
+
+
+REBUILD_AT_ONCE = timedelta(days=1)
+"""How much of a range is read, computed and written at a time; it bounds the memory of a long backfill."""

@@ -1,0 +1,1 @@
+"""What is watched: asset checks made from the tables' declarations, and freshness policies."""

@@ -1,0 +1,241 @@
+"""Asset checks, made from the tables' declarations by one factory.
+
+A check judges partition by partition. In a run over a range Dagster would record the evaluation for no partition
+at all, so each partition's evaluation is logged on its own, and what is returned is the sum of them, which decides
+whether a blocking check stops what comes after.
+"""
+
+# Dagster reads the annotation of `context` when the check is made: no `from __future__ import annotations` here.
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import dagster as dg
+import pandera.polars as pa
+import polars as pl
+from dagster import AssetCheckEvaluation
+from pandera.config import ValidationDepth, config_context
+
+from partitions import Partitions, Window
+from platform_assets.bronze import client_events
+from platform_assets.ops import computations
+from platform_assets.platform import Platform
+from platform_assets.silver import events, outcomes, touched_hours
+from platform_assets.table import Table, contract
+from resources.lake import within
+from resources.records import in_ranges
+
+_SHOWN = 10
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a check says of one partition.
+
+    Attributes:
+        passed: Whether it holds.
+        description: What was seen, for people.
+        metadata: Numbers and samples.
+    """
+
+    passed: bool
+    description: str
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+Judge = Callable[[Platform, Table, Window], Verdict]
+
+
+@dataclass(frozen=True)
+class Check:
+    """A check of one table, partition by partition.
+
+    Attributes:
+        table: The table; it has partitions.
+        name: The check's name.
+        judge: Judges the window of one partition.
+        description: What is checked, for the UI.
+        blocking: Whether a failure stops what comes after in a run.
+        severity: Of a failure.
+    """
+
+    table: Table
+    name: str
+    judge: Judge
+    description: str
+    blocking: bool = False
+    severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR
+
+    def evaluation(self, verdict: Verdict, partition: str) -> AssetCheckEvaluation:
+        """The event that tells Dagster what was seen of one partition."""
+        return AssetCheckEvaluation(
+            asset_key=self.table.asset_key,
+            check_name=self.name,
+            passed=verdict.passed,
+            metadata={name: dg.MetadataValue.text(str(value)) for name, value in verdict.metadata.items()},
+            severity=self.severity,
+            description=verdict.description,
+            blocking=self.blocking,
+            partition=partition,
+        )
+
+
+def asset_check(check: Check, partitions: Partitions) -> dg.AssetChecksDefinition:
+    """The asset check of a declaration; it judges each partition of a run, one or a range."""
+    table, grain = check.table, check.table.partitions
+    if grain is None:
+        msg = f"{table.name} has no partitions to check"
+        raise ValueError(msg)
+
+    @dg.asset_check(
+        asset=table.asset_key,
+        name=check.name,
+        description=check.description,
+        blocking=check.blocking,
+        partitions_def=partitions.of(grain),
+    )
+    def judged(context: dg.AssetCheckExecutionContext, platform: dg.ResourceParam[Platform]) -> dg.AssetCheckResult:
+        execution = context.op_execution_context
+        keys = sorted(execution.partition_keys)
+        verdicts = {key: check.judge(platform, table, platform.partitions.window(grain, key, key)) for key in keys}
+        if execution.has_partition_key_range:
+            for key, verdict in verdicts.items():
+                execution.log_event(check.evaluation(verdict, key))  # type: ignore[arg-type]  # accepted, not annotated
+        failed = {key: verdict for key, verdict in verdicts.items() if not verdict.passed}
+        shown = verdicts[keys[-1]] if not failed else next(iter(failed.values()))
+        tally = "" if len(keys) == 1 else f"{len(failed)} of {len(keys)} partitions fail. "
+        return dg.AssetCheckResult(
+            passed=not failed,
+            severity=check.severity,
+            description=tally + shown.description,
+            metadata={**shown.metadata, **({"failed partitions": ", ".join(failed)} if failed else {})},
+        )
+
+    return judged
+
+
+def keeps_contract(platform: Platform, table: Table, window: Window) -> Verdict:
+    """Whether the rows of a window have the declared types, are complete, and hold only accepted values."""
+    rows = _rows(platform, table, window)
+    schema = contract(table)
+    try:
+        with config_context(validation_depth=ValidationDepth.SCHEMA_AND_DATA):
+            checked = schema.validate(rows.collect(), lazy=True)
+    except pa.errors.SchemaErrors as error:
+        cases = error.failure_cases
+        return Verdict(
+            passed=False,
+            description=f"{cases.height} failures: {', '.join(sorted(set(cases['check'].cast(pl.String))))}",
+            metadata={"failures": str(cases.head(_SHOWN).to_dicts())},
+        )
+    return Verdict(
+        passed=True, description=f"{checked.height} rows keep the contract", metadata={"rows": checked.height}
+    )
+
+
+def has_unique_key(platform: Platform, table: Table, window: Window) -> Verdict:
+    """Whether no two rows of a window share the table's key."""
+    counted = _rows(platform, table, window).group_by(table.key).len().filter(pl.col("len") > 1)
+    repeated = counted.collect(engine="streaming")
+    return Verdict(
+        passed=repeated.is_empty(),
+        description=f"{repeated.height} keys ({', '.join(table.key)}) stand more than once",
+        metadata={"sample": str(repeated.head(_SHOWN).to_dicts())},
+    )
+
+
+def conserves_records(platform: Platform, table: Table, window: Window) -> Verdict:
+    """Whether the outcomes of an ingestion hour add up to the records consumed, per topic partition.
+
+    Both are taken at one version of silver: that which the outcomes have taken in.
+    """
+    lake = platform.lake
+    counted = lake.open(table)
+    silver = lake.open(events.TABLE, counted.transaction_version(events.FOLLOWS) or 0)
+    by = ["topic", "epoch", "partition"]
+    bronze = lake.scan(client_events.TABLE, window).select(*by, "offset").collect()
+    consumed = bronze.filter(in_ranges({}, client_events.progress_of(silver, bronze))).group_by(by).len("consumed")
+    told = lake.scan(table, window, counted).group_by(by).agg(told=pl.col("records").sum()).collect()
+    both = consumed.join(told, on=by, how="full", coalesce=True).fill_null(0)
+    off = both.filter(pl.col("consumed") != pl.col("told"))
+    total = both.select(pl.col("consumed", "told").sum()).row(0)
+    return Verdict(
+        passed=off.is_empty(),
+        description=f"{total[0]} records consumed, {total[1]} outcomes told; {off.height} topic partitions differ",
+        metadata={"differences": str(off.head(_SHOWN).to_dicts())},
+    )
+
+
+def has_no_id_conflict(platform: Platform, table: Table, window: Window) -> Verdict:
+    """Whether no event id of a source stands for events of different times (semantics 2: kept, and warned of)."""
+    conflicts = (
+        _rows(platform, table, window)
+        .group_by("source", "event_id")
+        .agg(pl.col("client_occurred_at").n_unique())
+        .filter(pl.col("client_occurred_at") > 1)
+        .collect(engine="streaming")
+    )
+    return Verdict(
+        passed=conflicts.is_empty(),
+        description=f"{conflicts.height} event ids stand for events of different times",
+        metadata={"sample": str(conflicts.head(_SHOWN).to_dicts())},
+    )
+
+
+def is_there(platform: Platform, table: Table, window: Window) -> Verdict:
+    """Whether a partition that is due exists.
+
+    A stream's partition is there when the watermark has passed it. A rebuilt one is there when it was computed, or
+    when silver has nothing in it.
+    """
+    if table.update != "rebuild":
+        watermark = platform.watermark()
+        return Verdict(
+            passed=watermark is not None and watermark >= window.end,
+            description=f"the watermark is at {watermark}, the partition ends at {window.end}",
+        )
+    lake = platform.lake
+    ledger = lake.scan(computations.TABLE).filter(
+        (pl.col("table") == table.name)
+        & (pl.col("window_start") <= window.start)
+        & (pl.col("window_end") >= window.end)
+    )
+    computed = ledger.select(pl.col("computed_at").max()).collect().item()
+    touched = lake.scan(touched_hours.TABLE, window).select(pl.len()).collect().item()
+    return Verdict(
+        passed=computed is not None or touched == 0,
+        description=f"computed at {computed}" if computed else f"never computed; silver touched it {touched} times",
+    )
+
+
+def checks_of(tables: Sequence[Table]) -> list[Check]:
+    """All checks of some tables, from their declarations."""
+    made = []
+    for table in tables:
+        if table.partitions is None:
+            continue
+        # A wrong table must not feed the next one; the stream, though, is never stopped by a check.
+        guards = table.update == "rebuild"
+        unique = f"No two rows share ({', '.join(table.key)})."
+        declared = "Types, completeness, accepted values and ranges are as declared."
+        due = "The partition is there; judged for the latest one that is due, by schedule."
+        made += [
+            Check(table, "contract", keeps_contract, declared, blocking=guards),
+            Check(table, "unique_key", has_unique_key, unique, blocking=guards),
+            Check(table, "latest_due_partition", is_there, due),
+        ]
+    adds_up = "Silver, duplicate, quarantined and dead-lettered add up to the records consumed."
+    made.append(Check(outcomes.TABLE, "conservation", conserves_records, adds_up))
+    one_time = "No event id stands for events of different times."
+    warn = dg.AssetCheckSeverity.WARN
+    made.append(Check(events.TABLE, "id_conflicts", has_no_id_conflict, one_time, severity=warn))
+    return made
+
+
+def _rows(platform: Platform, table: Table, window: Window) -> pl.LazyFrame:
+    rows = platform.lake.scan(table)
+    if table.schema[table.window_on] == pl.Date():
+        days = window.days(platform.settings.zone)
+        return rows.filter(pl.col(table.window_on).is_between(days[0], days[-1]))
+    return rows.filter(within(table, window))

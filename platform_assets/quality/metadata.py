@@ -1,0 +1,163 @@
+"""What a materialization shows in the UI: rows, watermark, late share, Delta version, bytes, a picture."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+import polars as pl
+from deltalake import DeltaTable
+
+from partitions import Window
+from platform_assets.gold import active_users, live_metrics
+from platform_assets.platform import Platform
+from platform_assets.table import Table
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_PREVIEW_ROWS = 8
+_PLOT_DAYS = 28
+
+
+def partition_metadata(
+    platform: Platform, table: Table, keys: Sequence[str]
+) -> dict[str, Mapping[str, dg.MetadataValue]]:
+    """The metadata of each partition of a range, read from the lake; the newest one also gets a picture."""
+    grain = table.partitions or "hour"
+    windows = {key: platform.partitions.window(grain, key, key) for key in keys}
+    handle = platform.lake.open(table)
+    rows = _rows(platform, table, handle, list(windows.values()))
+    counts = _counts(table, rows, windows, platform)
+    watermark = platform.watermark()
+    size = _bytes_by_date(table, handle)
+    found: dict[str, Mapping[str, dg.MetadataValue]] = {}
+    for key, window in windows.items():
+        count, late = counts.get(key, (0, None))
+        metadata: dict[str, dg.MetadataValue] = {
+            "dagster/row_count": dg.MetadataValue.int(count),
+            "delta version": dg.MetadataValue.int(handle.version()),
+            "bytes of its dates": dg.MetadataValue.int(
+                sum(size.get(day, 0) for day in _dates(table, window, platform))
+            ),
+            "closed": dg.MetadataValue.bool(watermark is not None and watermark >= window.end),
+            "final": dg.MetadataValue.bool(
+                watermark is not None and watermark >= window.end + platform.settings.allowed_lateness
+            ),
+        }
+        if watermark is not None:
+            metadata["watermark"] = dg.MetadataValue.timestamp(watermark)
+        if late is not None and count:
+            metadata["late share"] = dg.MetadataValue.float(late / count)
+        found[key] = metadata
+    last = keys[-1]
+    found[last] = {**found[last], **_picture(platform, table, windows[last])}
+    return found
+
+
+def _rows(platform: Platform, table: Table, handle: DeltaTable, windows: Sequence[Window]) -> pl.LazyFrame:
+    whole = Window(windows[0].start, windows[-1].end)
+    rows = platform.lake.scan(table, handle=handle)
+    if table.schema[table.window_on] == pl.Date():
+        days = whole.days(platform.settings.zone)
+        return rows.filter(pl.col(table.window_on).is_between(days[0], days[-1]))
+    return platform.lake.scan(table, whole, handle)
+
+
+def _counts(
+    table: Table, rows: pl.LazyFrame, windows: Mapping[str, Window], platform: Platform
+) -> dict[str, tuple[int, int | None]]:
+    """Rows per partition and, where lateness can be told, how many came over an hour late."""
+    on = pl.col(table.window_on)
+    slot = on if table.schema[table.window_on] == pl.Date() else on.dt.truncate("1h")
+    has_lateness = {"ingested_at", "occurred_at"} <= set(table.schema)
+    is_late = pl.col("ingested_at") - pl.col("occurred_at") > timedelta(hours=1)
+    late = is_late.sum() if has_lateness else pl.lit(None, pl.UInt32)
+    counted = rows.group_by(slot=slot).agg(pl.len(), late=late).collect()
+    by_slot = {start: (count, behind) for start, count, behind in counted.iter_rows()}
+    zone = platform.settings.zone
+    if table.schema[table.window_on] == pl.Date():
+        return {key: by_slot.get(window.days(zone)[0], (0, None)) for key, window in windows.items()}
+    return {key: by_slot.get(window.start, (0, None)) for key, window in windows.items()}
+
+
+def _bytes_by_date(table: Table, handle: DeltaTable) -> dict[object, int]:
+    files = pl.DataFrame(handle.get_add_actions(flatten=True))
+    if files.is_empty():
+        return {}
+    date = f"partition.{table.partition_by[0]}"
+    return dict(files.group_by(date).agg(pl.col("size_bytes").sum()).iter_rows())
+
+
+def _dates(table: Table, window: Window, platform: Platform) -> list[object]:
+    if table.schema[table.window_on] == pl.Date():
+        return list(window.days(platform.settings.zone))
+    return [window.first_date]
+
+
+def _picture(platform: Platform, table: Table, window: Window) -> dict[str, dg.MetadataValue]:
+    """What people would rather look at than at a number."""
+    if table is active_users.TABLE:
+        return {"active users": _active_users_plot(platform, window)}
+    if table is live_metrics.TABLE:
+        return {"events per minute": _live_plot(platform, window)}
+    preview = _rows(platform, table, platform.lake.open(table), [window])
+    shown = preview.drop(*(c.name for c in table.columns if c.personal)).head(_PREVIEW_ROWS).collect()
+    return {"preview": dg.MetadataValue.md(_markdown(shown))}
+
+
+def _active_users_plot(platform: Platform, window: Window) -> dg.MetadataValue:
+    last = window.days(platform.settings.zone)[-1]
+    rows = (
+        platform.lake.scan(active_users.TABLE)
+        .filter(pl.col("day").is_between(last - timedelta(days=_PLOT_DAYS - 1), last))
+        .sort("day")
+        .collect()
+    )
+    days = rows["day"].to_list()
+    final = rows.filter("is_final")["day"]
+
+    def draw(axes: Axes) -> None:
+        for name in ("mau", "wau", "dau"):
+            axes.plot(days, rows[name].to_list(), marker="o", markersize=3, label=name.upper())
+        axes.set_ylabel("persons")
+        axes.set_ylim(bottom=0)
+        not_final_from = max(final.to_list(), default=days[0])
+        axes.axvspan(not_final_from, days[-1], alpha=0.12, color="grey", label="not final")
+        axes.legend(loc="upper left", fontsize=8)
+
+    return _plot(draw)
+
+
+def _live_plot(platform: Platform, window: Window) -> dg.MetadataValue:
+    rows = (
+        platform.lake.scan(live_metrics.TABLE, window).group_by("minute").agg(pl.col("events").sum()).sort("minute")
+    ).collect()
+
+    def draw(axes: Axes) -> None:
+        minutes: list[Any] = rows["minute"].to_list()  # matplotlib takes instants, its annotation does not
+        axes.bar(minutes, rows["events"].to_list(), width=1 / 1440)
+        axes.set_ylabel("events per minute")
+
+    return _plot(draw)
+
+
+def _plot(draw: Callable[[Axes], None]) -> dg.MetadataValue:
+    # The import costs half a second, and only materializations with a picture need it.
+    from matplotlib.figure import Figure  # noqa: PLC0415
+
+    figure = Figure(figsize=(8, 3), layout="constrained")
+    draw(figure.subplots())
+    figure.autofmt_xdate()
+    image = io.BytesIO()
+    figure.savefig(image, format="png", dpi=90)
+    return dg.MetadataValue.md(f"![plot](data:image/png;base64,{base64.b64encode(image.getvalue()).decode()})")
+
+
+def _markdown(rows: pl.DataFrame) -> str:
+    with pl.Config(tbl_formatting="MARKDOWN", tbl_hide_dataframe_shape=True, tbl_cols=12, fmt_str_lengths=40):
+        return str(rows)

@@ -1,0 +1,161 @@
+"""What is stale: found in the lake's ledgers, never in Dagster's events.
+
+A kill between a commit and anything that Dagster hears of it loses nothing here: silver's log says which hours
+were touched (`silver/touched_hours`, derived from that log), each computation says what it was computed from
+(`ops/computations`), and what lies between the two is stale. All functions are pure; the clock is an argument.
+
+The chain: hours of `silver/activity_hours` follow silver; days of `gold/person_days` follow those hours, each day
+the 28 days up to it; days of `gold/active_users` follow person-days, and their own finality.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import polars as pl
+
+from platform_assets.semantics.activity import HISTORY_DAYS
+
+_HOUR = timedelta(hours=1)
+
+
+@dataclass(frozen=True)
+class Tier:
+    """How eagerly partitions of some age are restated.
+
+    Attributes:
+        name: For tags and logs.
+        reaches: How far back from now it goes; partitions older than that belong to a later tier.
+        every: The least time between two computations of one partition.
+    """
+
+    name: str
+    reaches: timedelta
+    every: timedelta
+
+
+TIERS = (
+    Tier("open day", timedelta(days=1), timedelta(minutes=2)),
+    Tier("recent", timedelta(days=8), timedelta(hours=1)),
+    Tier("older", timedelta(days=36_500), timedelta(days=1)),
+)
+"""The open day is at most five minutes old; recent days are restated hourly, older ones daily."""
+
+
+def stale_hours(touched: pl.DataFrame, computed: pl.DataFrame) -> list[datetime]:
+    """Hours that silver touched after they were last computed, or that were never computed.
+
+    Args:
+        touched: ``event_hour``, ``silver_version``.
+        computed: Computations of the table: ``window_start``, ``window_end``, ``upstream_version``.
+
+    Returns:
+        Starts of UTC hours, in order.
+    """
+    newest = touched.group_by("event_hour").agg(pl.col("silver_version").max())
+    done = _by_hour(computed).group_by("event_hour").agg(pl.col("upstream_version").max())
+    stale = newest.join(done, on="event_hour", how="left").filter(
+        pl.col("upstream_version").is_null() | (pl.col("upstream_version") < pl.col("silver_version"))
+    )
+    return stale["event_hour"].sort().to_list()
+
+
+def stale_histories(hours: pl.DataFrame, computed: pl.DataFrame, last_day: date, zone: ZoneInfo) -> list[date]:
+    """Days whose 28-day history reaches an hour that was computed after they were.
+
+    Args:
+        hours: Computations of `silver/activity_hours`: windows and ``table_version``.
+        computed: Computations of `gold/person_days`: windows and ``upstream_version``.
+        last_day: The open day; there is nothing after it.
+        zone: The reporting timezone.
+    """
+    newest: dict[date, int] = {}
+    for start, version in _by_hour(hours).group_by("event_hour").agg(pl.col("table_version").max()).iter_rows():
+        # An hour that holds a midnight of a zone with half-hour offsets belongs to two days.
+        for day in {_day(start, zone), _day(start + _HOUR - timedelta(microseconds=1), zone)}:
+            newest[day] = max(newest.get(day, -1), version)
+    wanted: dict[date, int] = {}
+    for day, version in newest.items():
+        for ahead in range(HISTORY_DAYS):
+            reached = day + timedelta(days=ahead)
+            if reached <= last_day:
+                wanted[reached] = max(wanted.get(reached, -1), version)
+    return _behind(wanted, _by_day(computed, "upstream_version", zone))
+
+
+def stale_days(upstream: pl.DataFrame, computed: pl.DataFrame, zone: ZoneInfo) -> list[date]:
+    """Days whose upstream day was computed after they were.
+
+    Args:
+        upstream: Computations of the table above: windows and ``table_version``.
+        computed: Computations of the table: windows and ``upstream_version``.
+        zone: The reporting timezone.
+    """
+    return _behind(_by_day(upstream, "table_version", zone), _by_day(computed, "upstream_version", zone))
+
+
+def due(
+    starts: Sequence[datetime], computed: pl.DataFrame, now: datetime, tiers: Sequence[Tier] = TIERS
+) -> list[datetime]:
+    """Of some stale partitions, those whose tier allows to compute them again now.
+
+    Args:
+        starts: Starts of stale partitions.
+        computed: Computations of the table: windows and ``computed_at``.
+        now: The clock.
+        tiers: From the newest to the oldest partitions.
+    """
+    last = list(computed.select("window_start", "window_end", "computed_at").iter_rows())
+    allowed = []
+    for start in starts:
+        tier = next((t for t in tiers if now - start <= t.reaches), tiers[-1])
+        times = [at for first, end, at in last if first <= start < end]
+        if not times or now - max(times) >= tier.every:
+            allowed.append(start)
+    return allowed
+
+
+def ranges(starts: Iterable[datetime], step: timedelta, longest: int) -> list[tuple[datetime, datetime]]:
+    """Starts of partitions as (first, last) of consecutive runs of at most ``longest`` partitions.
+
+    Days of a timezone with daylight saving are not 24 hours apart: anything up to an hour off ``step`` counts as
+    consecutive.
+    """
+    runs: list[list[datetime]] = []
+    for start in sorted(starts):
+        if runs and start - runs[-1][-1] <= step + _HOUR * (step > _HOUR) and len(runs[-1]) < longest:
+            runs[-1].append(start)
+        else:
+            runs.append([start])
+    return [(run[0], run[-1]) for run in runs]
+
+
+def _by_hour(computed: pl.DataFrame) -> pl.DataFrame:
+    return (
+        computed.with_columns(
+            event_hour=pl.datetime_ranges("window_start", "window_end", "1h", closed="left", time_zone="UTC")
+        )
+        .explode("event_hour")
+        .drop_nulls("event_hour")
+    )
+
+
+def _by_day(computed: pl.DataFrame, version: str, zone: ZoneInfo) -> dict[date, int]:
+    newest: dict[date, int] = {}
+    for start, end, value in computed.select("window_start", "window_end", version).iter_rows():
+        day = _day(start, zone)
+        while day <= _day(end - timedelta(microseconds=1), zone):
+            newest[day] = max(newest.get(day, -1), value)
+            day += timedelta(days=1)
+    return newest
+
+
+def _behind(wanted: dict[date, int], done: dict[date, int]) -> list[date]:
+    return sorted(day for day, version in wanted.items() if done.get(day, -1) < version)
+
+
+def _day(instant: datetime, zone: ZoneInfo) -> date:
+    return instant.replace(tzinfo=instant.tzinfo or UTC).astimezone(zone).date()

@@ -1,0 +1,76 @@
+"""Event time, lateness and the contract of one event (semantics 1 and 2).
+
+Each record is judged alone: what is decided here does not depend on any other record, nor on a clock, so a
+replay judges as the first reading did.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import polars as pl
+
+CLOCK_NOISE = timedelta(minutes=10)
+"""How far an event may lie after its arrival before its clock is disbelieved."""
+
+STRAGGLES_AFTER = timedelta(hours=1)
+"""An event this late, or from a clock this wrong, is stored apart from those on time."""
+
+
+def event_time(events: pl.LazyFrame) -> pl.LazyFrame:
+    """Add ``occurred_at``, the event time.
+
+    ``received_at - (client_sent_at - client_occurred_at)`` where the device said when it sent, else
+    ``client_occurred_at``. Up to `CLOCK_NOISE` after ``received_at`` it is set to ``received_at``.
+
+    Args:
+        events: ``client_occurred_at``, ``client_sent_at``, ``received_at``: instants, UTC.
+    """
+    received, sent, occurred = pl.col("received_at"), pl.col("client_sent_at"), pl.col("client_occurred_at")
+    derived = pl.when(sent.is_not_null()).then(received - (sent - occurred)).otherwise(occurred)
+    is_noise = (derived > received) & (derived <= received + CLOCK_NOISE)
+    return events.with_columns(occurred_at=pl.when(is_noise).then(received).otherwise(derived))
+
+
+def judged(events: pl.LazyFrame, allowed_lateness: timedelta) -> pl.LazyFrame:
+    """Add ``occurred_at`` and ``reasons``: everything that keeps an event out of silver; empty if nothing does.
+
+    The reasons: ``empty:<field>``, ``not_a_timestamp:<field>``, ``no_actor`` (neither ``anonymous_id`` nor
+    ``user_id``), ``from_the_future`` (after ``received_at`` by more than `CLOCK_NOISE`),
+    ``received_in_the_future`` (``received_at`` after the record's own time by more than that), ``too_late``.
+
+    Args:
+        events: The envelope, ``ingested_at``, and ``bad_timestamps``: the fields that hold no timestamp.
+        allowed_lateness: The greatest ``ingested_at - occurred_at`` let in.
+    """
+    required = ("event_id", "source", "event_name", "schema_ref")
+    late = pl.col("ingested_at") - pl.col("occurred_at") > allowed_lateness
+    faults = [
+        *((pl.col(field).str.len_bytes() == 0, f"empty:{field}") for field in required),
+        (is_absent("anonymous_id") & is_absent("user_id"), "no_actor"),
+        (pl.col("occurred_at") > pl.col("received_at") + CLOCK_NOISE, "from_the_future"),
+        (pl.col("received_at") > pl.col("ingested_at") + CLOCK_NOISE, "received_in_the_future"),
+        (late, "too_late"),
+    ]
+    reasons = pl.concat_list(
+        pl.col("bad_timestamps").list.eval("not_a_timestamp:" + pl.element()),
+        *(pl.when(fault).then(pl.lit(reason)) for fault, reason in faults),
+    ).list.drop_nulls()
+    return event_time(events).with_columns(reasons=reasons)
+
+
+def is_absent(field: str) -> pl.Expr:
+    """Whether an id is missing or empty."""
+    return pl.col(field).is_null() | (pl.col(field).str.len_bytes() == 0)
+
+
+def straggles() -> pl.Expr:
+    """Whether an event came long after it occurred, or from a clock that is far off."""
+    lateness = pl.col("ingested_at") - pl.col("occurred_at")
+    skew = (pl.col("client_occurred_at") - pl.col("occurred_at")).abs()
+    return (lateness > STRAGGLES_AFTER) | (lateness < -STRAGGLES_AFTER) | (skew > STRAGGLES_AFTER)
+
+
+def raw_id() -> pl.Expr:
+    """Who acted, by the event alone: ``u:<user_id>``, else ``a:<anonymous_id>``."""
+    return pl.when(is_absent("user_id")).then("a:" + pl.col("anonymous_id")).otherwise("u:" + pl.col("user_id"))

@@ -1,0 +1,1 @@
+"""Events decoded, judged, deduplicated; what was refused, and the count of both."""

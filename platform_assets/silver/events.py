@@ -1,0 +1,182 @@
+"""`silver/events`: every product event once, at its event time."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import polars as pl
+from deltalake import DeltaTable
+
+from partitions import Window
+from platform_assets.bronze import client_events
+from platform_assets.bronze.records import COORDINATES, INGESTED_AT
+from platform_assets.semantics.arrivals import ARRIVAL_ORDER, DUPLICATE_KEY, FirstArrivals, first_arrivals
+from platform_assets.silver import late_arrivals
+from platform_assets.silver.judgement import judge
+from platform_assets.table import TIMESTAMP, Column, Table
+from resources.lake import Lake, files_near, retrying
+from resources.records import in_ranges, sql_coordinates
+
+TABLE = Table(
+    name="silver/events",
+    description=(
+        "Every valid product event once, whatever wire format brought it, placed at its event time. Of several "
+        "deliveries the first arrival stands. Bots and test traffic are here, marked; gold leaves them out."
+    ),
+    grain="one event",
+    key=("source", "event_id", "client_occurred_at"),
+    columns=(
+        Column("event_id", pl.String(), "The producer's id of the event."),
+        Column("source", pl.String(), "The writing system: `web`, `ios`, `android`, `backend`, …"),
+        Column("event_name", pl.String(), "What happened: `page_viewed`, `order_completed`, …"),
+        Column("schema_ref", pl.String(), "Name and version of the payload's schema: `order_completed/2`."),
+        Column("client_occurred_at", TIMESTAMP, "The device's clock when it happened, raw."),
+        Column("received_at", TIMESTAMP, "The server's clock when it arrived."),
+        Column("client_sent_at", TIMESTAMP, "The device's clock when it was sent, raw.", nullable=True),
+        Column("utc_offset_minutes", pl.Int16(), "The device's offset from UTC.", unit="minutes", nullable=True),
+        Column("anonymous_id", pl.String(), "The device's or browser's id, raw.", nullable=True, personal=True),
+        Column("user_id", pl.String(), "The account's id, once logged in, raw.", nullable=True, personal=True),
+        Column("session_id", pl.String(), "The client's own session.", nullable=True),
+        Column("session_seq", pl.Int64(), "Order within the client's session.", nullable=True),
+        Column("app_version", pl.String(), "Version of the app.", nullable=True),
+        Column("platform", pl.String(), "`web`, `ios`, `android`, …", nullable=True),
+        Column("device_type", pl.String(), "`mobile`, `desktop`, …", nullable=True),
+        Column("os", pl.String(), "Operating system.", nullable=True),
+        Column("country", pl.String(), "ISO 3166 country.", nullable=True),
+        Column("locale", pl.String(), "Language and region.", nullable=True),
+        Column("page_url", pl.String(), "The page.", nullable=True),
+        Column("referrer", pl.String(), "Where the person came from.", nullable=True),
+        Column("utm_source", pl.String(), "Campaign source.", nullable=True),
+        Column("utm_medium", pl.String(), "Campaign medium.", nullable=True),
+        Column("utm_campaign", pl.String(), "Campaign.", nullable=True),
+        Column("is_bot", pl.Boolean(), "Sent by a bot; left out of gold."),
+        Column("is_test", pl.Boolean(), "Test traffic; left out of gold."),
+        Column("consent", pl.List(pl.String()), "Purposes granted.", nullable=True),
+        Column("properties", pl.String(), "What else the event carries: a JSON object.", personal=True),
+        *COORDINATES,
+        INGESTED_AT,
+        Column("key_hash", pl.Int64(), "Stable hash of the key; what duplicate lookup reads."),
+        Column("occurred_at", TIMESTAMP, "Event time (semantics 1)."),
+        Column(
+            "is_straggler",
+            pl.Boolean(),
+            "Came over an hour late, or from a clock over an hour off: in files of its own, so that the others "
+            "cover narrow spans of time.",
+        ),
+        Column("event_date", pl.Date(), "UTC date of `occurred_at`."),
+    ),
+    partition_by=("event_date", "is_straggler"),
+    window_on="occurred_at",
+    partitions="hour",
+    cluster_by=("occurred_at",),
+    update="append, rarely replace",
+    service_level=timedelta(minutes=15),
+    stats=("occurred_at", "client_occurred_at", "ingested_at", "epoch", "partition", "offset"),
+)
+
+FOLLOWED = (
+    "occurred_at",
+    "event_name",
+    "platform",
+    "is_bot",
+    "is_test",
+    "topic",
+    "epoch",
+    "partition",
+    "ingested_at",
+)
+"""The columns that the tables that follow silver's changes read."""
+
+FOLLOWS = TABLE.name
+"""The name under which a table that follows silver records the version of it that it has taken in."""
+
+
+def transform(accepted: pl.DataFrame) -> pl.DataFrame:
+    """Valid events to rows of the table."""
+    return accepted.select(TABLE.schema.names())
+
+
+def arrivals(lake: Lake, handle: DeltaTable, accepted: pl.DataFrame, outside: Window | None = None) -> FirstArrivals:
+    """Tell which valid events stand beside the rows that are there.
+
+    The cost is that of the batch and of the traffic in its events' hours, not of the table's age: only files
+    whose times reach the batch's are opened, and of those one narrow column is read, but for rows that match.
+
+    Args:
+        lake: The lake.
+        handle: The version of the table to compare with.
+        accepted: Valid events.
+        outside: Leave out the rows of this window, which are about to be replaced.
+    """
+    files = files_near(lake, TABLE, handle, "client_occurred_at", accepted["client_occurred_at"])
+    if not files:
+        present = TABLE.empty()
+    else:
+        columns = [*DUPLICATE_KEY, *ARRIVAL_ORDER, *(c for c in FOLLOWED if c not in ARRIVAL_ORDER)]
+        rows = lake.read_files(files).filter(pl.col("key_hash").is_in(accepted["key_hash"].implode()))
+        if outside is not None:
+            rows = rows.filter((pl.col("occurred_at") < outside.start) | (pl.col("occurred_at") >= outside.end))
+        present = rows.select(columns).collect()
+    return first_arrivals(accepted, present)
+
+
+def sql_displaced(displaced: pl.DataFrame) -> str:
+    """A SQL predicate that selects the rows that gave way, pruned by their dates."""
+    dates = ", ".join(f"'{day}'" for day in displaced["occurred_at"].dt.date().unique().sort())
+    return f"event_date IN ({dates}) AND ({sql_coordinates(displaced)})"
+
+
+def rebuild(lake: Lake, allowed_lateness: timedelta, window: Window) -> None:
+    """Make a window of event hours equal to what bronze says, up to the table's own progress.
+
+    Micro-batches may go on meanwhile: what they append after the progress that was read is folded in. Nothing
+    is lost and nothing doubled.
+
+    Raises:
+        RebuildRefused: Bronze no longer holds all that the window was made from.
+        ConflictNotResolved: Micro-batches came in between at every attempt.
+    """
+    client_events.refuse_if_gone(lake, TABLE.name, window)
+    handle = lake.open(TABLE)  # before bronze: what its progress covers must be among the records read
+    bronze = lake.open(client_events.TABLE)
+    candidates = pl.concat([_on_time(lake, bronze, window), _late(lake, bronze, window)])
+    progress = client_events.progress_of(handle, candidates)
+    records = candidates.filter(in_ranges({}, progress))
+    inside = (pl.col("occurred_at") >= window.start) & (pl.col("occurred_at") < window.end)
+    accepted = judge(records, allowed_lateness).accepted.filter(inside)
+    rebuilt = transform(accepted)
+
+    def attempt() -> None:
+        fresh = lake.open(TABLE)
+        since = lake.scan(TABLE, window, fresh).filter(~in_ranges({}, progress)).collect()
+        found = arrivals(lake, fresh, pl.concat([rebuilt, since.select(TABLE.schema.names())]), outside=window)
+        also_remove = None if found.displaced.is_empty() else sql_displaced(found.displaced)
+        lake.replace(TABLE, fresh, found.kept, window, also_remove=also_remove)
+
+    retrying(f"rebuild of {TABLE.name}", attempt)
+
+
+def _on_time(lake: Lake, bronze: DeltaTable, window: Window) -> pl.DataFrame:
+    reach = Window(window.start, window.end + timedelta(hours=1))
+    return lake.scan(client_events.TABLE, reach, bronze).drop("ingestion_date").collect()
+
+
+def _late(lake: Lake, bronze: DeltaTable, window: Window) -> pl.DataFrame:
+    """The bronze records of the window's events that came late, and are not in the hours read as on time."""
+    reach = Window(window.start, window.end + timedelta(hours=1))
+    is_beyond = (pl.col("ingested_at") < reach.start) | (pl.col("ingested_at") >= reach.end)
+    late = lake.scan(late_arrivals.TABLE, window).filter(is_beyond).collect()
+    empty = pl.DataFrame(schema=client_events.TABLE.schema).drop("ingestion_date")
+    if late.is_empty():
+        return empty
+    coordinates = ["topic", "epoch", "partition", "offset"]
+    return (
+        lake.scan(client_events.TABLE, handle=bronze)
+        .filter(
+            pl.col("ingestion_date").is_in(late["ingested_at"].dt.date().unique().implode())
+            & pl.col("offset").is_between(late["offset"].min(), late["offset"].max())
+        )
+        .join(late.lazy().select(coordinates), on=coordinates, how="semi")
+        .drop("ingestion_date")
+        .collect()
+    )

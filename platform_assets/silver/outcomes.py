@@ -1,0 +1,104 @@
+"""`silver/outcomes`: what became of every record, counted."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import polars as pl
+
+from platform_assets.bronze.records import COORDINATES
+from platform_assets.table import TIMESTAMP, Column, Table
+
+OUTCOMES = ("silver", "duplicate", "quarantined", "dead_lettered")
+
+TABLE = Table(
+    name="silver/outcomes",
+    description=(
+        "Every record of a topic ends in exactly one of four: silver, duplicate, quarantined, dead-lettered. The "
+        "sum over a topic partition and ingestion hour is the number of records consumed (conservation). Rows are "
+        "signed: an event that gives way to an earlier arrival moves from silver to duplicate. Sum `records`."
+    ),
+    grain="topic partition × ingestion hour × event hour × outcome × version of silver that brought the change",
+    key=("topic", "epoch", "partition", "ingestion_hour", "event_hour", "outcome", "silver_version"),
+    columns=(
+        *COORDINATES[:3],
+        Column("ingestion_hour", TIMESTAMP, "UTC hour of the record's timestamp."),
+        Column("event_hour", TIMESTAMP, "UTC hour of the event time, where it can be told.", nullable=True),
+        Column("outcome", pl.String(), "What became of the records.", accepted=OUTCOMES),
+        Column("records", pl.Int64(), "Signed number of records.", unit="records"),
+        Column("silver_version", pl.Int64(), "Version of `silver/events` that brought it.", provenance=True),
+        Column("ingestion_date", pl.Date(), "UTC date of `ingestion_hour`."),
+    ),
+    partition_by=("ingestion_date",),
+    window_on="ingestion_hour",
+    partitions="hour",
+    cluster_by=("ingestion_hour",),
+    update="advance; rebuild",
+    service_level=timedelta(minutes=15),
+    stats=("ingestion_hour",),
+)
+
+_GROUP = ("topic", "epoch", "partition", "ingestion_hour", "event_hour")
+
+
+def tally(records: pl.DataFrame) -> pl.DataFrame:
+    """Count records by topic partition, ingestion hour and event hour.
+
+    Args:
+        records: ``topic``, ``epoch``, ``partition``, ``ingested_at``, ``occurred_at`` (nullable).
+    """
+    return (
+        records.with_columns(
+            ingestion_hour=pl.col("ingested_at").dt.truncate("1h"),
+            event_hour=pl.col("occurred_at").dt.truncate("1h"),
+        )
+        .group_by(_GROUP)
+        .agg(records=pl.len().cast(pl.Int64))
+    )
+
+
+def transform(
+    accepted: pl.DataFrame,
+    quarantined: pl.DataFrame,
+    dead_lettered: pl.DataFrame,
+    added: pl.DataFrame,
+    removed: pl.DataFrame,
+    silver_version: int,
+) -> pl.DataFrame:
+    """The signed counts of one change of silver.
+
+    Args:
+        accepted: Tally of the valid records that the change judged.
+        quarantined: Tally of the quarantined ones.
+        dead_lettered: Tally of the dead-lettered ones.
+        added: Tally of the rows that silver gained.
+        removed: Tally of the rows that silver lost.
+        silver_version: The version of silver that the change made.
+
+    A valid record that is not a row of silver is a duplicate: so duplicates are what was accepted, less what
+    silver gained, plus what it lost.
+    """
+
+    def signed(counts: pl.DataFrame, outcome: str, sign: int) -> pl.DataFrame:
+        return counts.with_columns(pl.col("records") * sign, outcome=pl.lit(outcome))
+
+    return (
+        pl.concat(
+            [
+                signed(added, "silver", 1),
+                signed(removed, "silver", -1),
+                signed(accepted, "duplicate", 1),
+                signed(added, "duplicate", -1),
+                signed(removed, "duplicate", 1),
+                signed(quarantined, "quarantined", 1),
+                signed(dead_lettered, "dead_lettered", 1),
+            ]
+        )
+        .group_by(*_GROUP, "outcome")
+        .agg(pl.col("records").sum())
+        .filter(pl.col("records") != 0)
+        .with_columns(
+            silver_version=pl.lit(silver_version, pl.Int64), ingestion_date=pl.col("ingestion_hour").dt.date()
+        )
+        .select(TABLE.schema.names())
+    )

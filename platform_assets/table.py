@@ -1,0 +1,219 @@
+"""What a table is: a declaration, data only.
+
+A table's grain, key, columns, layout, update pattern and service level are said once, here, in its own
+file. The Delta schema, the pandera contract, the constraints, the metadata in the UI, the asset checks and
+the data dictionary are functions over that declaration.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cached_property
+from typing import Literal
+
+import dagster as dg
+import pandera.polars as pa
+import polars as pl
+
+from partitions import Grain
+
+Layer = Literal["bronze", "silver", "gold", "ops"]
+Update = Literal["append", "append, rarely replace", "advance; rebuild", "rebuild"]
+
+TIMESTAMP = pl.Datetime("us", "UTC")
+"""Every instant in the lake: microseconds, UTC."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column. ``nullable`` is a promise that the contract checks, and Delta enforces.
+
+    Attributes:
+        name: As stored.
+        dtype: The Polars type, checked exactly before every write.
+        description: What it means, for the UI and the data dictionary.
+        unit: The unit of a quantity (``events``, ``persons``, ``bytes``).
+        nullable: Whether a row may lack it.
+        provenance: Says how the row came to be (versions, clock times), not what it says: left out when
+            stream and batch are compared.
+        personal: Holds personal data.
+        accepted: The only values allowed, where there is a closed list.
+        minimum: The least value allowed.
+    """
+
+    name: str
+    dtype: pl.DataType
+    description: str
+    unit: str | None = None
+    nullable: bool = False
+    provenance: bool = False
+    personal: bool = False
+    accepted: tuple[str, ...] | None = None
+    minimum: int | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """The declaration of one table.
+
+    Attributes:
+        name: ``layer/name``; also the asset's key and the folder in the lake.
+        description: What the table is for, in a sentence or two.
+        grain: What one row is.
+        key: The columns that identify a row.
+        columns: In order.
+        partition_by: The Delta partition columns; the first is a date.
+        window_on: The column that a Dagster partition is a window on: an instant, or the day itself.
+        partitions: The grain of its Dagster partitions; none for a ledger.
+        cluster_by: How closed dates are sorted within their files.
+        update: How rows come in.
+        service_level: How long after an hour or day has passed its partition may be missing.
+        version: Of the definition; raise it when the meaning of a number changes.
+        stats: The columns that files carry minimum and maximum of, for pruning.
+        append_only: Whether Delta refuses deletes.
+        owner: Who answers for it.
+    """
+
+    name: str
+    description: str
+    grain: str
+    key: tuple[str, ...]
+    columns: tuple[Column, ...]
+    partition_by: tuple[str, ...]
+    window_on: str
+    partitions: Grain | None
+    cluster_by: tuple[str, ...]
+    update: Update
+    service_level: timedelta
+    stats: tuple[str, ...]
+    version: int = 1
+    append_only: bool = False
+    owner: str = "team:data-platform"
+
+    def __post_init__(self) -> None:
+        names = {column.name for column in self.columns}
+        for field in ("key", "partition_by", "cluster_by", "stats"):
+            unknown = [name for name in getattr(self, field) if name not in names]
+            if unknown:
+                msg = f"table {self.name}: {field} names {unknown}, which are no columns of it"
+                raise ValueError(msg)
+        if self.window_on not in names:
+            msg = f"table {self.name}: window_on names {self.window_on!r}, which is no column of it"
+            raise ValueError(msg)
+
+    @property
+    def layer(self) -> str:
+        """``bronze``, ``silver``, ``gold`` or ``ops``."""
+        return self.name.split("/")[0]
+
+    @property
+    def asset_key(self) -> dg.AssetKey:
+        """The key of its asset."""
+        return dg.AssetKey(self.name.split("/"))
+
+    @cached_property
+    def schema(self) -> pl.Schema:
+        """Names and types of the columns, in order."""
+        return pl.Schema({column.name: column.dtype for column in self.columns})
+
+    @property
+    def required(self) -> tuple[str, ...]:
+        """The columns that are never null."""
+        return tuple(column.name for column in self.columns if not column.nullable)
+
+    @property
+    def substance(self) -> tuple[str, ...]:
+        """The columns that say what is, without those that say how it was computed."""
+        return tuple(column.name for column in self.columns if not column.provenance)
+
+    def empty(self) -> pl.DataFrame:
+        """A frame of no rows."""
+        return pl.DataFrame(schema=self.schema)
+
+
+def contract(table: Table) -> pa.DataFrameSchema:
+    """The pandera contract of a table's rows: exact types, nullability, accepted values, ranges.
+
+    The key's uniqueness is a check of its own (`quality.checks`), because its failures have no rows to show.
+    """
+    columns = {}
+    for column in table.columns:
+        checks = []
+        if column.accepted is not None:
+            checks.append(pa.Check.isin(list(column.accepted)))
+        if column.minimum is not None:
+            checks.append(pa.Check.ge(column.minimum))
+        columns[column.name] = pa.Column(column.dtype, checks=checks, nullable=column.nullable)
+    return pa.DataFrameSchema(columns, strict=True, ordered=True, name=table.name)
+
+
+def ui_schema(table: Table) -> dg.TableSchema:
+    """The column schema that the Dagster UI shows."""
+    return dg.TableSchema(
+        columns=[
+            dg.TableColumn(
+                column.name,
+                type=str(column.dtype),
+                description=_described(column),
+                constraints=dg.TableColumnConstraints(nullable=column.nullable, unique=table.key == (column.name,)),
+                tags={"personal": ""} if column.personal else None,
+            )
+            for column in table.columns
+        ]
+    )
+
+
+def ui_metadata(table: Table) -> dict[str, dg.MetadataValue]:
+    """The metadata of a table's asset: everything its declaration says."""
+    return {
+        "dagster/column_schema": dg.MetadataValue.table_schema(ui_schema(table)),
+        "dagster/table_name": dg.MetadataValue.text(table.name),
+        "grain": dg.MetadataValue.text(table.grain),
+        "key": dg.MetadataValue.text(", ".join(table.key)),
+        "laid out by": dg.MetadataValue.text(", ".join(table.partition_by)),
+        "clustered by": dg.MetadataValue.text(", ".join(table.cluster_by)),
+        "update pattern": dg.MetadataValue.text(table.update),
+        "service level": dg.MetadataValue.text(str(table.service_level)),
+        "definition version": dg.MetadataValue.int(table.version),
+    }
+
+
+def data_dictionary(tables: Sequence[Table]) -> str:
+    """The data dictionary of some tables, in Markdown (`docs/data_dictionary.md`)."""
+    lines = [
+        "# Data dictionary",
+        "",
+        "Generated from the declarations in `platform_assets` by `headwater dictionary`. Instants are UTC,",
+        "to the microsecond. *P* marks provenance (how a row was computed), *★* personal data.",
+    ]
+    for table in tables:
+        lines += [
+            "",
+            f"## {table.name}",
+            "",
+            table.description,
+            "",
+            f"- **Grain**: {table.grain}; key ({', '.join(table.key)})",
+            f"- **Laid out by** {', '.join(table.partition_by)}, clustered by {', '.join(table.cluster_by)}",
+            f"- **Partitions**: {table.partitions or 'none'}, on `{table.window_on}`",
+            f"- **Update**: {table.update}; service level {table.service_level}; version {table.version}",
+            "",
+            "| column | type | null | | meaning |",
+            "| --- | --- | --- | --- | --- |",
+        ]
+        for column in table.columns:
+            marks = ("P" if column.provenance else "") + ("★" if column.personal else "")
+            null = "yes" if column.nullable else ""
+            lines.append(f"| `{column.name}` | {column.dtype} | {null} | {marks} | {_described(column)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _described(column: Column) -> str:
+    parts = [column.description]
+    if column.unit is not None:
+        parts.append(f"Unit: {column.unit}.")
+    if column.accepted is not None:
+        parts.append("One of " + ", ".join(f"`{value}`" for value in column.accepted) + ".")
+    return " ".join(parts)

@@ -1,0 +1,210 @@
+"""Every setting of the platform, in one typed object read from the environment.
+
+Nothing else in the project reads an environment variable. ``Settings()`` reads them when it is called,
+never at import; tests pass values instead. The README's table is generated from this class
+(``settings_table``), so a setting without a description does not exist.
+"""
+
+from __future__ import annotations
+
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import AliasChoices, Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+StartAt = Literal["earliest", "latest"]
+
+
+class Settings(BaseSettings):
+    """The platform's configuration. Environment variables carry the prefix ``HEADWATER_``.
+
+    Kafka's own settings keep the names their users know (``KAFKA_BOOTSTRAP_SERVERS``).
+
+    Raises:
+        pydantic.ValidationError: A value is not what its field says; the message names field and value.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="HEADWATER_", frozen=True, extra="ignore", populate_by_name=True)
+
+    lake_url: str = Field(
+        default="var/lake",
+        description="Folder or URL of the lake: a path, `s3://…`, `gs://…`, `abfss://…`.",
+    )
+    lake_options: dict[str, SecretStr] = Field(
+        default_factory=dict,
+        description="JSON object of storage options of the object store (`AWS_REGION`, keys, endpoint); kept secret.",
+    )
+
+    kafka_bootstrap_servers: str = Field(
+        default="127.0.0.1:9092",
+        validation_alias=AliasChoices("KAFKA_BOOTSTRAP_SERVERS", "kafka_bootstrap_servers"),
+        description="`host:port[,host:port…]` of the Kafka cluster.",
+    )
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        default="PLAINTEXT",
+        validation_alias=AliasChoices("KAFKA_SECURITY_PROTOCOL", "kafka_security_protocol"),
+        description="How to talk to the brokers.",
+    )
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] | None = Field(
+        default=None,
+        validation_alias=AliasChoices("KAFKA_SASL_MECHANISM", "kafka_sasl_mechanism"),
+        description="SASL mechanism, with a `SASL_*` protocol.",
+    )
+    kafka_sasl_username: str | None = Field(
+        default=None,
+        validation_alias=AliasChoices("KAFKA_SASL_USERNAME", "kafka_sasl_username"),
+        description="SASL user name.",
+    )
+    kafka_sasl_password: SecretStr | None = Field(
+        default=None,
+        validation_alias=AliasChoices("KAFKA_SASL_PASSWORD", "kafka_sasl_password"),
+        description="SASL password; never logged.",
+    )
+    kafka_ssl_ca_location: Path | None = Field(
+        default=None,
+        validation_alias=AliasChoices("KAFKA_SSL_CA_LOCATION", "kafka_ssl_ca_location"),
+        description="File with the certificate authority that signed the brokers' certificates.",
+    )
+    kafka_client_options: dict[str, SecretStr] = Field(
+        default_factory=dict,
+        validation_alias=AliasChoices("KAFKA_CLIENT_OPTIONS", "kafka_client_options"),
+        description="JSON object of further librdkafka options; wins over the ones above; kept secret.",
+    )
+
+    client_events_topic: str = Field(
+        default="client_events", description="Topic that the web and mobile clients' events arrive on."
+    )
+    start_at: StartAt = Field(
+        default="earliest",
+        description="Where a topic that was never read begins: its `earliest` or `latest` offset.",
+    )
+
+    start_date: date = Field(
+        default=date(2026, 1, 1),
+        description="First day (reporting timezone) of the partitions. Must not move once there is data.",
+    )
+    reporting_timezone: str = Field(
+        default="UTC", description="IANA zone of every day, week and month: `Europe/Berlin`."
+    )
+    allowed_lateness: timedelta = Field(
+        default=timedelta(days=7),
+        description="An event later than this is quarantined as `too_late` (ISO 8601 duration, `P7D`).",
+    )
+    expected_disorder: timedelta = Field(
+        default=timedelta(minutes=15),
+        description="How far the watermark stays behind the newest event time.",
+    )
+    idle_after: timedelta = Field(
+        default=timedelta(minutes=5),
+        description="A topic partition silent for this long (by record time) does not hold the watermark back.",
+    )
+    passive_events: frozenset[str] = Field(
+        default=frozenset({"push_received"}),
+        description="JSON list of event names that happen *to* a person and make nobody active.",
+    )
+
+    bronze_retention: timedelta = Field(
+        default=timedelta(days=400), description="How long bronze keeps records (by record time)."
+    )
+    file_retention: timedelta = Field(
+        default=timedelta(days=7),
+        description="How long removed files and old log entries stay readable; at least 7 days (`P7D`).",
+    )
+
+    lease: timedelta = Field(default=timedelta(minutes=5), description="How long one `advance` run holds the streams.")
+    trigger_interval: timedelta = Field(
+        default=timedelta(seconds=2),
+        description="Least time between the starts of two micro-batches; none while there is a backlog.",
+    )
+    quiet_after: timedelta = Field(
+        default=timedelta(minutes=1), description="An `advance` run ends early after this long without a record."
+    )
+    micro_batch_records: int = Field(
+        default=100_000, ge=1, description="Most records that one micro-batch takes from Kafka."
+    )
+    micro_batch_bytes: int = Field(
+        default=256 * 2**20, ge=1, description="Most bytes of values that one micro-batch takes from Kafka."
+    )
+
+    @field_validator("reporting_timezone")
+    @classmethod
+    def _known_zone(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (ZoneInfoNotFoundError, ValueError) as error:
+            msg = f"reporting_timezone {value!r} is no IANA time zone; write one such as 'Europe/Berlin'"
+            raise ValueError(msg) from error
+        return value
+
+    @field_validator("file_retention")
+    @classmethod
+    def _safe_retention(cls, value: timedelta) -> timedelta:
+        if value < timedelta(days=7):
+            msg = f"file_retention {value} is under 7 days: a vacuum beside a writer would corrupt tables"
+            raise ValueError(msg)
+        return value
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The reporting timezone."""
+        return ZoneInfo(self.reporting_timezone)
+
+    @property
+    def first_instant(self) -> datetime:
+        """Start of the first daily partition, in the reporting timezone."""
+        return datetime(self.start_date.year, self.start_date.month, self.start_date.day, tzinfo=self.zone)
+
+    def kafka_config(self) -> dict[str, str]:
+        """The librdkafka configuration of every client of ours. Holds secrets in the clear: never log it."""
+        config = {
+            "bootstrap.servers": self.kafka_bootstrap_servers,
+            "security.protocol": self.kafka_security_protocol,
+            "client.id": "headwater",
+        }
+        if self.kafka_sasl_mechanism is not None:
+            config["sasl.mechanism"] = self.kafka_sasl_mechanism
+        if self.kafka_sasl_username is not None:
+            config["sasl.username"] = self.kafka_sasl_username
+        if self.kafka_sasl_password is not None:
+            config["sasl.password"] = self.kafka_sasl_password.get_secret_value()
+        if self.kafka_ssl_ca_location is not None:
+            config["ssl.ca.location"] = str(self.kafka_ssl_ca_location)
+        config.update({key: value.get_secret_value() for key, value in self.kafka_client_options.items()})
+        return config
+
+    def storage_options(self) -> dict[str, str]:
+        """The object store's options for `deltalake` and `polars`. Holds secrets in the clear: never log it."""
+        return {key: value.get_secret_value() for key, value in self.lake_options.items()}
+
+
+def environment_name(field: str) -> str:
+    """The environment variable that sets a field of ``Settings``."""
+    alias = Settings.model_fields[field].validation_alias
+    if isinstance(alias, AliasChoices):
+        return str(alias.choices[0])
+    return f"HEADWATER_{field.upper()}"
+
+
+def settings_table() -> str:
+    """The README's configuration table, in Markdown: variable, default, meaning."""
+    rows = ["| variable | default | meaning |", "| --- | --- | --- |"]
+    for name, field in Settings.model_fields.items():
+        default = field.get_default(call_default_factory=True)
+        if isinstance(default, timedelta):
+            shown = f"`{_iso8601(default)}`"
+        elif isinstance(default, frozenset):
+            shown = "`[" + ", ".join(f'"{item}"' for item in sorted(default)) + "]`"
+        else:
+            shown = "" if default is None or default == {} else f"`{default}`"
+        rows.append(f"| `{environment_name(name)}` | {shown} | {field.description} |")
+    return "\n".join(rows) + "\n"
+
+
+def _iso8601(value: timedelta) -> str:
+    for unit, seconds in (("D", 86_400), ("M", 60), ("S", 1)):
+        if value % timedelta(seconds=seconds) == timedelta(0):
+            return f"P{'' if unit == 'D' else 'T'}{value // timedelta(seconds=seconds)}{unit}"
+    return f"PT{value.total_seconds()}S"

@@ -1,0 +1,106 @@
+"""Requests rebuilds of what late data, a rebuild or the passing of time has made stale."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+
+import dagster as dg
+import polars as pl
+from dagster import AssetSelection
+
+from partitions import Grain, Window
+from platform_assets import restatement
+from platform_assets.assets import PARTITIONS_PER_RUN
+from platform_assets.gold import active_users, person_days
+from platform_assets.ops import computations
+from platform_assets.platform import Platform
+from platform_assets.semantics.watermark import is_closed, is_final
+from platform_assets.silver import activity_hours, touched_hours
+
+RANGE_START = "dagster/asset_partition_range_start"
+RANGE_END = "dagster/asset_partition_range_end"
+
+restate_hours = dg.define_asset_job(
+    "restate_hours",
+    selection=AssetSelection.assets(activity_hours.TABLE.asset_key),
+    description="Compute touched hours of activity again.",
+)
+restate_days = dg.define_asset_job(
+    "restate_days",
+    selection=AssetSelection.assets(person_days.TABLE.asset_key, active_users.TABLE.asset_key),
+    description="Compute the days again whose activity changed.",
+)
+
+_ALIVE = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+]
+
+
+@dg.sensor(
+    jobs=[restate_hours, restate_days],
+    minimum_interval_seconds=15,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Finds in the lake's ledgers which hours and days are stale, and computes them again, by tiers.",
+)
+def restatements(
+    context: dg.SensorEvaluationContext, platform: dg.ResourceParam[Platform]
+) -> Iterator[dg.RunRequest | dg.SkipReason]:
+    """Ask for stale hours first, then, when those are done, for the days that reach them."""
+    now = platform.clock()
+    ledger = platform.lake.scan(computations.TABLE).collect()
+    if _is_running(context.instance, restate_hours.name):
+        yield dg.SkipReason("hours are being computed")
+        return
+    hours = due_hours(platform, ledger, now)
+    yield from _requests(platform, restate_hours.name, "hour", hours)
+    if hours or _is_running(context.instance, restate_days.name):
+        return
+    yield from _requests(platform, restate_days.name, "day", due_days(platform, ledger, now))
+
+
+def due_hours(platform: Platform, ledger: pl.DataFrame, now: datetime) -> list[datetime]:
+    """Starts of the hours of activity that are stale, and whose tier is due."""
+    touched = platform.lake.scan(touched_hours.TABLE).select("event_hour", "silver_version").collect()
+    computed = ledger.filter(table=activity_hours.TABLE.name)
+    return restatement.due(restatement.stale_hours(touched, computed), computed, now)
+
+
+def due_days(platform: Platform, ledger: pl.DataFrame, now: datetime) -> list[datetime]:
+    """Starts of the days that are stale, or have become closed or final since, and whose tier is due."""
+    zone = platform.settings.zone
+    hours, histories, users = (
+        ledger.filter(table=table.name) for table in (activity_hours.TABLE, person_days.TABLE, active_users.TABLE)
+    )
+    stale = {
+        *restatement.stale_histories(hours, histories, now.astimezone(zone).date(), zone),
+        *restatement.stale_days(histories, users, zone),
+    }
+    starts = {Window.of_days(day, day, zone).start for day in stale}
+    ripened = set(_ripened(platform))
+    return sorted(ripened | set(restatement.due(sorted(starts - ripened), users, now)))
+
+
+def _ripened(platform: Platform) -> Iterator[datetime]:
+    """Starts of the days that were published as open or not final, and by now are more."""
+    watermark, lateness = platform.watermark(), platform.settings.allowed_lateness
+    published = platform.lake.scan(active_users.TABLE).select("day", "is_closed", "is_final").collect()
+    for day, closed, final in published.iter_rows():
+        window = Window.of_days(day, day, platform.settings.zone)
+        if (is_closed(window.end, watermark), is_final(window.end, watermark, lateness)) != (closed, final):
+            yield window.start
+
+
+def _requests(platform: Platform, job: str, grain: Grain, starts: list[datetime]) -> Iterator[dg.RunRequest]:
+    step = timedelta(hours=1) if grain == "hour" else timedelta(days=1)
+    for first, last in restatement.ranges(starts, step, PARTITIONS_PER_RUN[grain]):
+        keys = platform.partitions.keys(grain, Window(first, last + timedelta(seconds=1)))
+        if keys:
+            yield dg.RunRequest(job_name=job, tags={RANGE_START: keys[0], RANGE_END: keys[-1]})
+
+
+def _is_running(instance: dg.DagsterInstance, job: str) -> bool:
+    return bool(instance.get_runs(dg.RunsFilter(job_name=job, statuses=_ALIVE), limit=1))
