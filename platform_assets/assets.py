@@ -14,6 +14,7 @@ import dagster as dg
 from partitions import Partitions, Window, hours_of_day
 from platform_assets.platform import Platform
 from platform_assets.quality.metadata import partition_metadata
+from platform_assets.refusal import RebuildRefused
 from platform_assets.table import Table, ui_metadata
 
 Rebuild = Callable[[Platform, Window], None]
@@ -55,7 +56,10 @@ def rebuilt_asset(
     def asset(context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]) -> None:
         keys = sorted(context.partition_keys)
         window = platform.partitions.window(grain, keys[0], keys[-1])
-        rebuild(platform, window)
+        try:
+            rebuild(platform, window)
+        except RebuildRefused as refusal:
+            raise dg.Failure(str(refusal), allow_retries=False) from refusal
         for key, metadata in partition_metadata(platform, table, keys).items():
             context.add_asset_metadata(metadata, partition_key=key)
 

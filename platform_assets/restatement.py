@@ -118,19 +118,24 @@ def due(
     return allowed
 
 
-def ranges(starts: Iterable[datetime], step: timedelta, longest: int) -> list[tuple[datetime, datetime]]:
-    """Starts of partitions as (first, last) of consecutive runs of at most ``longest`` partitions.
+def ranges(starts: Iterable[datetime], gap: timedelta, longest: timedelta) -> list[tuple[datetime, datetime]]:
+    """Starts of partitions as (first, last) of a few ranges.
 
-    Days of a timezone with daylight saving are not 24 hours apart: anything up to an hour off ``step`` counts as
-    consecutive.
+    To start a run costs more than to compute some partitions once more: so near ones share a range, and what lies
+    between them is computed, too.
+
+    Args:
+        starts: Starts of stale partitions.
+        gap: Starts at most this far apart share a range.
+        longest: The most that the starts of one range may be apart.
     """
-    runs: list[list[datetime]] = []
+    found: list[tuple[datetime, datetime]] = []
     for start in sorted(starts):
-        if runs and start - runs[-1][-1] <= step + _HOUR * (step > _HOUR) and len(runs[-1]) < longest:
-            runs[-1].append(start)
+        if found and start - found[-1][1] <= gap and start - found[-1][0] <= longest:
+            found[-1] = (found[-1][0], start)
         else:
-            runs.append([start])
-    return [(run[0], run[-1]) for run in runs]
+            found.append((start, start))
+    return found
 
 
 def _by_hour(computed: pl.DataFrame) -> pl.DataFrame:

@@ -32,6 +32,13 @@ restate_days = dg.define_asset_job(
     description="Compute the days again whose activity changed.",
 )
 
+# Hours apart share a run only within a day, so that no day is restated that nothing reached. Days of a timezone
+# with daylight saving are up to 25 hours apart.
+_RANGES = {
+    "hour": (timedelta(hours=6), timedelta(hours=PARTITIONS_PER_RUN["hour"] - 1)),
+    "day": (timedelta(hours=25), timedelta(days=PARTITIONS_PER_RUN["day"] - 1)),
+}
+
 _ALIVE = [
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,
@@ -95,8 +102,7 @@ def _ripened(platform: Platform) -> Iterator[datetime]:
 
 
 def _requests(platform: Platform, job: str, grain: Grain, starts: list[datetime]) -> Iterator[dg.RunRequest]:
-    step = timedelta(hours=1) if grain == "hour" else timedelta(days=1)
-    for first, last in restatement.ranges(starts, step, PARTITIONS_PER_RUN[grain]):
+    for first, last in restatement.ranges(starts, *_RANGES[grain]):
         keys = platform.partitions.keys(grain, Window(first, last + timedelta(seconds=1)))
         if keys:
             yield dg.RunRequest(job_name=job, tags={RANGE_START: keys[0], RANGE_END: keys[-1]})

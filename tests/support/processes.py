@@ -47,7 +47,8 @@ class Stream:
 
     def start(self, lake: Lake, strace: Sequence[str] = ()) -> subprocess.Popen[str]:
         """Start a child; with options for strace, under it."""
-        traced = ["strace", "-f", "-qq", "--seccomp-bpf", "-o", os.devnull, *strace, "--"] if strace else []
+        # Not with --seccomp-bpf: strace 6.1 then drops an injected signal now and then.
+        traced = ["strace", "-f", "-qq", "-o", os.devnull, *strace, "--"] if strace else []
         return subprocess.Popen(
             [*traced, *self.command(lake)],
             stdout=subprocess.PIPE,
@@ -71,7 +72,7 @@ def needs_strace() -> None:
     """Skip the test where system calls cannot be traced."""
     if shutil.which("strace") is None:
         pytest.skip("strace is not installed: no fault can be injected into system calls")
-    tried = subprocess.run(["strace", "-f", "--seccomp-bpf", "true"], capture_output=True, check=False)
+    tried = subprocess.run(["strace", "-f", "true"], capture_output=True, check=False)
     if tried.returncode != 0:
         pytest.skip("strace may not trace here (ptrace is forbidden): no fault can be injected into system calls")
 

@@ -1,0 +1,101 @@
+"""A platform over records in memory, run through Dagster's own API."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import dagster as dg
+import polars as pl
+
+from platform_assets.definitions import build_defs, create_tables
+from platform_assets.platform import Platform
+from platform_assets.streams.micro_batches import MicroBatches
+from resources.lake import Lake
+from resources.records import RECORD_SCHEMA, FrameSource
+from resources.settings import Settings
+from sensors.restatement import restatements
+
+PARTITIONS = 4
+
+
+@dataclass
+class Run:
+    """A platform with a clock that stands where it is put, and a Dagster instance of its own."""
+
+    platform: Platform
+    source: FrameSource
+    now: datetime
+    instance: dg.DagsterInstance = field(default_factory=dg.DagsterInstance.ephemeral)
+
+    @classmethod
+    def over(
+        cls, folder: Path, values: Iterable[tuple[bytes | None, datetime]], now: datetime, **changes: object
+    ) -> Run:
+        settings = Settings.model_validate(
+            {
+                "lake_url": str(folder / "lake"),
+                "start_date": date(2026, 1, 1),
+                "lease": timedelta(seconds=60),
+                "quiet_after": timedelta(0),
+                "trigger_interval": timedelta(0),
+                **changes,
+            }
+        )
+        source = FrameSource(pl.DataFrame(schema=RECORD_SCHEMA), {settings.client_events_topic: PARTITIONS})
+        run = cls.__new__(cls)
+        platform = Platform(Lake(settings.lake_url), settings, source, clock=lambda: run.now)
+        create_tables(platform.lake)
+        run.__init__(platform, source, now.astimezone(UTC))  # type: ignore[misc]
+        run.send(values)
+        return run
+
+    @property
+    def lake(self) -> Lake:
+        return self.platform.lake
+
+    @property
+    def defs(self) -> dg.Definitions:
+        return build_defs(self.platform)
+
+    def send(self, values: Iterable[tuple[bytes | None, datetime]]) -> None:
+        """Append records, dealt out to the topic's partitions in turn."""
+        ends = {p: held.high for p, held in self.source.held(self.platform.settings.client_events_topic).items()}
+        rows = []
+        for number, (value, at) in enumerate(values):
+            partition = number % PARTITIONS
+            rows.append(
+                (self.platform.settings.client_events_topic, 1, partition, ends[partition], at, None, value, None)
+            )
+            ends[partition] += 1
+        self.source.records = pl.concat([self.source.records, pl.DataFrame(rows, schema=RECORD_SCHEMA, orient="row")])
+
+    def drain(self) -> None:
+        """Take everything in without Dagster: as if it had been killed before it heard of anything."""
+        batches = MicroBatches(self.lake, self.source, self.platform.settings)
+        batches.catch_up()
+        while batches.step() is not None:
+            pass
+
+    def execute(self, job: str, **kwargs: object) -> dg.ExecuteInProcessResult:
+        result = self.defs.get_job_def(job).execute_in_process(instance=self.instance, **kwargs)  # type: ignore[arg-type]
+        assert result.success
+        return result
+
+    def requested(self) -> list[dg.RunRequest]:
+        """What the restatement sensor asks for now."""
+        context = dg.build_sensor_context(instance=self.instance, resources={"platform": self.platform})
+        asked = restatements(context)
+        return [request for request in asked if isinstance(request, dg.RunRequest)]  # type: ignore[union-attr]
+
+    def restate(self) -> list[tuple[str, str, str]]:
+        """Run what the restatement sensor asks for until it asks for nothing. Returns (job, first, last)."""
+        done = []
+        while requests := self.requested():
+            for request in requests:
+                assert request.job_name is not None
+                self.execute(request.job_name, tags=request.tags)
+                done.append((request.job_name, *request.tags.values()))
+        return done
