@@ -51,7 +51,11 @@ def judge(records: pl.DataFrame, allowed_lateness: timedelta) -> Judgement:
     is_valid = events["reasons"].list.len() == 0
     unbelievable = (
         events.filter(~is_valid)
-        .select(*COORDINATES, "occurred_at", "reasons")
+        .select(
+            *COORDINATES,
+            pl.when(pl.col("occurred_at").dt.year().is_between(1, 9999)).then("occurred_at"),
+            "reasons",
+        )
         .join(records, on=COORDINATES, how="left", maintain_order="left")
     )
     malformed = decoded.malformed.with_columns(occurred_at=pl.lit(None, pl.Datetime("us", "UTC")))

@@ -9,7 +9,7 @@ import dagster as dg
 import msgspec
 import polars as pl
 import pytest
-from support.platforms import Run
+from dagster import AssetCheckEvaluation
 
 from platform_assets.definitions import TABLES, build_defs
 from platform_assets.gold import active_users, live_metrics, person_days
@@ -17,6 +17,8 @@ from platform_assets.platform import Platform
 from platform_assets.silver import activity_hours, events, outcomes
 from resources.lake import Lake
 from resources.settings import Settings
+from sensors.restatement import RANGE_END, RANGE_START
+from support.platforms import Run
 
 TODAY = datetime(2026, 2, 10, tzinfo=UTC)
 NOON = TODAY + timedelta(hours=12)
@@ -65,6 +67,11 @@ def numbers(run: Run) -> dict[date, tuple[int, int, int]]:
 def finality(run: Run) -> dict[date, tuple[bool, bool]]:
     rows = run.lake.scan(active_users.TABLE).select("day", "is_closed", "is_final").collect()
     return {day: (closed, final) for day, closed, final in rows.iter_rows()}
+
+
+def evaluations(result: dg.ExecuteInProcessResult) -> list[AssetCheckEvaluation]:
+    told = [e.event_specific_data for e in result.all_events if e.event_type_value == "ASSET_CHECK_EVALUATION"]
+    return [one for one in told if isinstance(one, AssetCheckEvaluation)]
 
 
 def day(ago: int) -> date:
@@ -155,17 +162,13 @@ def test_a_range_of_hours_is_one_run_and_each_partition_is_checked(run: Run) -> 
     result = defs.get_job_def("backfill").execute_in_process(
         instance=run.instance,
         tags={
-            "dagster/asset_partition_range_start": f"{day(1)}-08:00",
-            "dagster/asset_partition_range_end": f"{day(1)}-10:00",
+            RANGE_START: f"{day(1)}-08:00",
+            RANGE_END: f"{day(1)}-10:00",
         },
     )
     assert result.success
     assert run.lake.scan(events.TABLE).sort("event_id").collect().equals(before)
-    checked = {
-        (e.event_specific_data.asset_check_key.to_user_string(), e.event_specific_data.partition)  # type: ignore[union-attr]
-        for e in result.all_events
-        if e.event_type_value == "ASSET_CHECK_EVALUATION" and e.event_specific_data.passed  # type: ignore[union-attr]
-    }
+    checked = {(told.asset_check_key.to_user_string(), told.partition) for told in evaluations(result) if told.passed}
     for table in tables:
         for hour in (8, 9, 10):
             assert (f"{table.to_user_string()}:contract", f"{day(1)}-{hour:02}:00") in checked
@@ -184,15 +187,11 @@ def test_a_check_fails_for_the_partition_that_is_wrong_and_for_no_other(run: Run
     result = judged.execute_in_process(
         instance=run.instance,
         tags={
-            "dagster/asset_partition_range_start": f"{day(2)}-09:00",
-            "dagster/asset_partition_range_end": f"{day(1)}-09:00",
+            RANGE_START: f"{day(2)}-09:00",
+            RANGE_END: f"{day(1)}-09:00",
         },
     )
-    seen = {
-        e.event_specific_data.partition: e.event_specific_data.passed  # type: ignore[union-attr]
-        for e in result.all_events
-        if e.event_type_value == "ASSET_CHECK_EVALUATION" and e.event_specific_data.check_name == "conservation"  # type: ignore[union-attr]
-    }
+    seen = {told.partition: told.passed for told in evaluations(result) if told.check_name == "conservation"}
     assert seen[f"{day(1)}-09:00"] is False
     assert seen[f"{day(2)}-09:00"] is True
     assert seen[None] is False
@@ -237,11 +236,7 @@ def test_a_backfill_of_days_in_any_order_gives_the_same(run: Run) -> None:
     run.restate()
     wanted = run.lake.scan(person_days.TABLE).sort("day", "person_id").collect()
     for ago in (2, 4, 0, 3):
-        tags = {
-            "dagster/asset_partition_range_start": str(day(ago)),
-            "dagster/asset_partition_range_end": str(day(ago)),
-        }
-        run.execute("restate_days", tags=tags)
+        run.execute("restate_days", tags={RANGE_START: str(day(ago)), RANGE_END: str(day(ago))})
     assert run.lake.scan(person_days.TABLE).sort("day", "person_id").collect().equals(wanted)
 
 

@@ -217,9 +217,9 @@ class EventfulLake(Lake):
         self._moment(f"open {table.name}")
         return super().open(table, version)
 
-    def _write(self, table: Any, *args: Any) -> int:
+    def write(self, table: Any, *args: Any, **named: Any) -> int:
         self._moment(f"before writing {table.name}")
-        written = super()._write(table, *args)
+        written = super().write(table, *args, **named)
         self._moment(f"after writing {table.name}")
         return written
 

@@ -55,7 +55,7 @@ class Stream:
             stderr=subprocess.PIPE,
             text=True,
             cwd=TESTS.parent,
-            env={**os.environ, "PYTHONPATH": str(TESTS)},
+            env={**os.environ, "PYTHONPATH": f"{TESTS}{os.pathsep}{TESTS.parent}"},
         )
 
     def run(self, lake: Lake, strace: Sequence[str] = ()) -> tuple[int, str]:
