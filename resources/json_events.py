@@ -109,6 +109,8 @@ def _columns(events: list[WireEvent], coordinates: pl.DataFrame) -> pl.DataFrame
         pl.col(TIMESTAMPS).str.to_datetime("%+", time_unit="us", time_zone="UTC", strict=False),
         pl.col("properties").replace("null", "{}"),
     )
+    # Python, and so whoever reads the lake with it, knows the years 1 to 9999 only.
+    parsed = parsed.with_columns(pl.when(pl.col(name).dt.year().is_between(1, 9999)).then(name) for name in TIMESTAMPS)
     bad = pl.concat_list(
         pl.when(frame[name].is_not_null() & parsed[name].is_null()).then(pl.lit(name)) for name in TIMESTAMPS
     ).list.drop_nulls()

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Protocol, TypeVar
+from urllib.parse import quote
 
 import polars as pl
 import pyarrow as pa
@@ -93,10 +94,19 @@ class Lake:
     Args:
         url: The root: a path, ``s3://…``, ``gs://…``, ``abfss://…``.
         storage_options: The object store's options; secrets, never logged.
+
+    Raises:
+        ValueError: A local folder whose path needs escaping in a URL: Polars does not find the files of such a table.
     """
 
     def __init__(self, url: str, storage_options: Mapping[str, str] | None = None) -> None:
         self.url = url.rstrip("/")
+        if "://" not in url and quote(str(Path(url).absolute())) != str(Path(url).absolute()):
+            msg = (
+                f"the lake's folder {Path(url).absolute()} has a space or another character that a URL must escape; "
+                "set HEADWATER_LAKE_URL to a folder without one"
+            )
+            raise ValueError(msg)
         self._options = dict(storage_options or {})
 
     @classmethod
@@ -523,7 +533,7 @@ def storage_options(url: str, options: Mapping[str, str]) -> dict[str, str]:
     if unknown:
         msg = f"HEADWATER_LAKE_OPTIONS has {unknown}; {scheme} knows {sorted(known)}"
         raise ValueError(msg)
-    given = kinds[scheme](**options).model_dump(exclude={"provider"}, exclude_none=True)
+    given = kinds[scheme](**options).model_dump(include=set(options))
     return {name: str(value) for name, value in given.items()}
 
 

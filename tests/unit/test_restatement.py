@@ -1,0 +1,103 @@
+"""What is stale, and when it is computed again: pure comparisons of two ledgers."""
+
+from datetime import UTC, date, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import polars as pl
+from hypothesis import given
+from hypothesis import strategies as st
+
+from platform_assets.restatement import Tier, due, ranges, stale_days, stale_histories, stale_hours
+
+START = datetime(2026, 1, 10, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+DAY = timedelta(days=1)
+ZONE = ZoneInfo("UTC")
+INSTANT = pl.Datetime("us", "UTC")
+
+
+def touched(*rows: tuple[int, int]) -> pl.DataFrame:
+    """(hour, version of silver)."""
+    return pl.DataFrame(
+        [(START + hour * HOUR, version) for hour, version in rows],
+        schema={"event_hour": INSTANT, "silver_version": pl.Int64},
+        orient="row",
+    )
+
+
+def computed(*rows: tuple[int, int, int, int], step: timedelta = HOUR) -> pl.DataFrame:
+    """(first, last, version read, version made); computed an hour of the clock after each other."""
+    return pl.DataFrame(
+        [
+            (START + first * step, START + (last + 1) * step, read, made, START + number * HOUR)
+            for number, (first, last, read, made) in enumerate(rows)
+        ],
+        schema={
+            "window_start": INSTANT,
+            "window_end": INSTANT,
+            "upstream_version": pl.Int64,
+            "table_version": pl.Int64,
+            "computed_at": INSTANT,
+        },
+        orient="row",
+    )
+
+
+def hours(*numbers: int) -> list[datetime]:
+    return [START + n * HOUR for n in numbers]
+
+
+def test_an_hour_touched_after_it_was_computed_is_stale() -> None:
+    ledger = computed((0, 3, 10, 1), (2, 2, 12, 2))
+    assert stale_hours(touched((0, 9), (1, 11), (2, 12), (3, 10), (5, 3)), ledger) == hours(1, 5)
+    assert stale_hours(touched(), ledger) == []
+
+
+def test_a_late_computation_from_an_older_version_does_not_hide_a_newer_one() -> None:
+    assert stale_hours(touched((0, 12)), computed((0, 0, 12, 1), (0, 0, 10, 2))) == []
+
+
+def test_an_hour_reaches_its_day_and_the_27_after() -> None:
+    activity = computed((0, 0, 5, 7))
+    days = [date(2026, 1, 10) + n * DAY for n in range(28)]
+    assert stale_histories(activity, computed(step=DAY), date(2026, 3, 1), ZONE) == days
+    assert stale_histories(activity, computed(step=DAY), date(2026, 1, 12), ZONE) == days[:3]
+    done = computed((0, 27, 7, 1), step=DAY)
+    assert stale_histories(activity, done, date(2026, 3, 1), ZONE) == []
+    assert stale_histories(activity, computed((0, 27, 6, 1), step=DAY), date(2026, 1, 11), ZONE) == days[:2]
+
+
+def test_an_hour_that_holds_a_midnight_belongs_to_two_days() -> None:
+    activity = computed((18, 18, 1, 1))  # 18:00 to 19:00 UTC holds midnight of Kolkata
+    days = stale_histories(activity, computed(), date(2026, 1, 11), ZoneInfo("Asia/Kolkata"))
+    assert days == [date(2026, 1, 10), date(2026, 1, 11)]
+
+
+def test_a_day_computed_before_the_one_above_it_is_stale() -> None:
+    above = computed((0, 2, 1, 4), (1, 1, 1, 6), step=DAY)
+    mine = computed((0, 2, 4, 1), step=DAY)
+    assert stale_days(above, mine, ZONE) == [date(2026, 1, 11)]
+
+
+def test_the_tier_decides_how_soon() -> None:
+    now = START + timedelta(days=10)
+    tiers = (Tier("open", DAY, timedelta(minutes=2)), Tier("old", 99 * DAY, DAY))
+    recent, old, never = now - HOUR, now - 5 * DAY, now - 6 * DAY
+    ledger = pl.DataFrame(
+        {
+            "window_start": [recent, old],
+            "window_end": [recent + HOUR, old + HOUR],
+            "computed_at": [now - timedelta(minutes=3), now - 2 * HOUR],
+        }
+    )
+    assert due([never, old, recent], ledger, now, tiers) == [never, recent]
+    assert due([old], ledger, now + DAY, tiers) == [old]
+
+
+@given(st.lists(st.integers(0, 400), unique=True), st.integers(1, 8), st.integers(1, 60))
+def test_ranges_cover_every_start_and_keep_their_bounds(numbers: list[int], gap: int, longest: int) -> None:
+    found = ranges(hours(*numbers), gap * HOUR, longest * HOUR)
+    for start in hours(*numbers):
+        assert sum(first <= start <= last for first, last in found) == 1
+    assert all(last - first <= longest * HOUR for first, last in found)
+    assert all(first in hours(*numbers) and last in hours(*numbers) for first, last in found)
