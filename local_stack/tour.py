@@ -1,0 +1,78 @@
+"""Two things to do to a running platform, for the README's tour: `late` and `break`.
+
+Both act on what the settings name, so they ask for nothing but a running `make up`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import uuid
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+from confluent_kafka import Producer
+
+from partitions import Window, floor_hour
+from platform_assets.silver import outcomes
+from resources.envelope import WireEvent
+from resources.lake import Lake
+from resources.settings import Settings
+
+
+def send_late(settings: Settings, now: datetime) -> datetime:
+    """Send one event of three days ago, from a phone that was offline since.
+
+    Returns:
+        The event's time, UTC.
+    """
+    occurred = now - timedelta(days=3)
+    event = WireEvent(
+        event_id=str(uuid.uuid4()),
+        source="android",
+        event_name="page_viewed",
+        schema_ref="page_viewed/1",
+        client_occurred_at=occurred.isoformat(),
+        client_sent_at=now.isoformat(),
+        received_at=now.isoformat(),
+        anonymous_id=f"tour-{uuid.uuid4().hex[:8]}",
+        platform="android",
+    )
+    producer = Producer(settings.kafka_config())
+    producer.produce(settings.client_events_topic, value=msgspec.json.encode(event))
+    if producer.flush(10):
+        msg = f"Kafka at {settings.kafka_bootstrap_servers} did not take the event; is `make up` running?"
+        raise ConnectionError(msg)
+    return occurred
+
+
+def break_outcomes(settings: Settings, now: datetime) -> Window:
+    """Take the rows of one ingestion hour out of `silver/outcomes`, behind the platform's back.
+
+    Returns:
+        The hour: the second last that has ended.
+    """
+    lake = Lake.from_settings(settings)
+    window = Window.of_hour(floor_hour(now) - timedelta(hours=2))
+    lake.replace(outcomes.TABLE, lake.open(outcomes.TABLE), outcomes.TABLE.empty(), window)
+    return window
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run `late` or `break`."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=["late", "break"])
+    what = parser.parse_args(arguments).what
+    settings, now = Settings(), datetime.now(UTC)
+    if what == "late":
+        sys.stdout.write(f"Sent one event of {send_late(settings, now):%Y-%m-%d %H:%M} UTC.\n")
+    else:
+        window = break_outcomes(settings, now)
+        sys.stdout.write(
+            f"The rows of {window.start:%Y-%m-%d-%H:%M} are gone from silver/outcomes. Materialize that partition's "
+            "checks to see it, and the partition to mend it.\n"
+        )
+
+
+if __name__ == "__main__":
+    main()
