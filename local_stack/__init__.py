@@ -1,0 +1,1 @@
+"""The embedded default: broker, traffic, loader, and the command that starts and mends it all."""

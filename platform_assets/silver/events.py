@@ -7,7 +7,7 @@ from datetime import timedelta
 import polars as pl
 from deltalake import DeltaTable
 
-from partitions import Window
+from partitions import Window, floor_hour
 from platform_assets.bronze import client_events
 from platform_assets.bronze.records import COORDINATES, INGESTED_AT
 from platform_assets.semantics.arrivals import ARRIVAL_ORDER, DUPLICATE_KEY, FirstArrivals, first_arrivals
@@ -157,13 +157,19 @@ def rebuild(lake: Lake, allowed_lateness: timedelta, window: Window) -> None:
 
 
 def _on_time(lake: Lake, bronze: DeltaTable, window: Window) -> pl.DataFrame:
-    reach = Window(window.start, window.end + timedelta(hours=1))
+    reach = _ingestion_hours(window)
     return lake.scan(client_events.TABLE, reach, bronze).drop("ingestion_date").collect()
+
+
+def _ingestion_hours(window: Window) -> Window:
+    """The hours in which the records of a window's events came if on time: the events' hours and the one after."""
+    last = window.end - timedelta(microseconds=1)
+    return Window(floor_hour(window.start), floor_hour(last) + timedelta(hours=2))
 
 
 def _late(lake: Lake, bronze: DeltaTable, window: Window) -> pl.DataFrame:
     """The bronze records of the window's events that came late, and are not in the hours read as on time."""
-    reach = Window(window.start, window.end + timedelta(hours=1))
+    reach = _ingestion_hours(window)
     is_beyond = (pl.col("ingested_at") < reach.start) | (pl.col("ingested_at") >= reach.end)
     late = lake.scan(late_arrivals.TABLE, window).filter(is_beyond).collect()
     empty = pl.DataFrame(schema=client_events.TABLE.schema).drop("ingestion_date")

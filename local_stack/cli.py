@@ -1,0 +1,207 @@
+"""The `headwater` command: one sub-command for each thing that a person does with the platform.
+
+Here are the words and options; what is done is in the modules that each command imports when it is called.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from pydantic import ValidationError
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table as Shown
+
+from local_stack.stack import ROOT, Stack, StackRefused
+
+Command = Callable[[argparse.Namespace, Console], int]
+
+DICTIONARY = Path("docs") / "data_dictionary.md"
+_DELEGATED = ("simulate", "load")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; its exit status, 2 where it was refused before it began."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given and given[0] in _DELEGATED:  # they have parsers of their own
+        return _delegated(given[0], given[1:])
+    options = _parser().parse_args(given)
+    console = Console(soft_wrap=True)
+    command: Command = options.run
+    try:
+        return command(options, console)
+    except StackRefused as error:
+        console.print(f"[red]{escape(str(error))}[/]", highlight=False)
+    except ValidationError as error:
+        for wrong in error.errors(include_url=False, include_input=False):
+            console.print(f"[red]{'.'.join(map(str, wrong['loc']))}: {escape(wrong['msg'])}[/]", highlight=False)
+    return 2
+
+
+def _delegated(command: str, rest: list[str]) -> int:
+    if command == "load":
+        from local_stack import loader  # noqa: PLC0415 - only what a command needs is imported
+
+        return loader.main(rest)
+    from local_stack.simulator import __main__ as simulator  # noqa: PLC0415
+
+    return simulator.main(rest)
+
+
+def _up(options: argparse.Namespace, console: Console) -> int:
+    from local_stack.up import Options, up  # noqa: PLC0415
+
+    chosen = Options(
+        var=options.var,
+        host=options.host,
+        port=options.port,
+        kafka_port=options.kafka_port,
+        rate=options.rate,
+        simulate=options.simulate,
+        days=options.days,
+        persons=options.persons,
+    )
+    return up(chosen, console)
+
+
+def _down(options: argparse.Namespace, console: Console) -> int:
+    from local_stack.up import down  # noqa: PLC0415
+
+    return down(options.var, console)
+
+
+def _reset(options: argparse.Namespace, console: Console) -> int:
+    from local_stack.up import reset  # noqa: PLC0415
+
+    stack = Stack.at(options.var)
+    if not (options.yes or _confirmed(console, f"Delete the lake, the runs and the logs in {stack.var}?")):
+        console.print("nothing was deleted")
+        return 1
+    return reset(options.var, console)
+
+
+def _new_epoch(options: argparse.Namespace, console: Console) -> int:
+    from local_stack.new_epoch import open_new_epoch, situation  # noqa: PLC0415
+    from resources.kafka import KafkaSource, KafkaUnreachable  # noqa: PLC0415
+    from resources.lake import Fenced, Lake  # noqa: PLC0415
+    from resources.records import TopicMissing  # noqa: PLC0415
+
+    settings = Stack.at(options.var).settings()
+    if options.topic is not None:
+        settings = settings.model_copy(update={"client_events_topic": options.topic})
+    topic, lake = settings.client_events_topic, Lake.from_settings(settings)
+    try:
+        with KafkaSource(settings.kafka_config()) as source:
+            found = situation(lake, source, topic)
+            if found is None:
+                console.print(f"{topic} was never read: its first epoch opens by itself")
+                return 1
+            table = Shown(title=f"{topic}, epoch {found.position.epoch}: offsets")
+            for heading in ("partition", "read", "the topic holds", "gone"):
+                table.add_column(heading)
+            for partition, read, holds, gone in found.rows:
+                table.add_row(str(partition), read, holds, gone)
+            console.print(table)
+            if found.broken is None and not options.force:
+                console.print(
+                    "Nothing is broken: the topic holds what comes next. A new epoch would read what it holds "
+                    "once more; --force does so all the same."
+                )
+                return 1
+            ahead = "from the oldest record held" if options.start_at == "earliest" else "with new records only"
+            console.print(f"Epoch {found.position.epoch + 1} would begin {ahead}. What was read stays as it is.")
+            if not (options.yes or _confirmed(console, "Open it?")):
+                console.print("nothing was changed")
+                return 1
+            epoch = open_new_epoch(lake, source, settings, options.start_at)
+    except (KafkaUnreachable, TopicMissing, Fenced, FileNotFoundError) as error:
+        console.print(f"[red]{escape(str(error))}[/]", highlight=False)
+        return 1
+    console.print(f"epoch {epoch} of {topic} is open; reading goes on by itself")
+    return 0
+
+
+def _confirmed(console: Console, question: str) -> bool:
+    if not sys.stdin.isatty():
+        console.print("there is no terminal to ask on: say --yes")
+        return False
+    return console.input(f"{escape(question)} [dim](y/N)[/] ").strip().lower() in {"y", "yes"}
+
+
+def _dictionary(options: argparse.Namespace, console: Console) -> int:
+    from platform_assets.definitions import TABLES  # noqa: PLC0415
+    from platform_assets.table import data_dictionary  # noqa: PLC0415
+
+    file, text = ROOT / DICTIONARY, data_dictionary(TABLES)
+    if options.check:
+        if file.exists() and file.read_text(encoding="utf-8") == text:
+            return 0
+        console.print(f"{DICTIONARY} is out of date: `headwater dictionary` writes it")
+        return 1
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(text, encoding="utf-8")
+    console.print(f"wrote {DICTIONARY}")
+    return 0
+
+
+def _settings(_options: argparse.Namespace, _console: Console) -> int:
+    from resources.settings import settings_table  # noqa: PLC0415
+
+    sys.stdout.write(settings_table())
+    return 0
+
+
+def _doctor(options: argparse.Namespace, console: Console) -> int:
+    from local_stack.doctor import visit  # noqa: PLC0415
+
+    return visit(Stack.at(options.var), console, mend=options.mend)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="headwater", description="The Headwater data platform.")
+    commands = parser.add_subparsers(required=True, metavar="command")
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument("--var", type=Path, help="the stack's folder (default: var in the project)")
+
+    def add(name: str, run: Command, explained: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, parents=[shared], help=explained, description=explained)
+        added.set_defaults(run=run)
+        return added
+
+    up = add("up", _up, "start everything and stay; Ctrl-C stops it all and keeps the data")
+    up.add_argument("--host", default="127.0.0.1", help="address of the web UI (default: 127.0.0.1)")
+    up.add_argument("--port", type=int, default=3000, help="port of the web UI (default: 3000)")
+    up.add_argument("--kafka-port", type=int, default=9092, help="port of the embedded broker (default: 9092)")
+    up.add_argument("--rate", type=float, default=20.0, help="simulated events a second, 0 for none (default: 20)")
+    up.add_argument("--simulate", action="store_true", help="send simulated events to a Kafka of your own, too")
+    up.add_argument("--days", type=int, default=10, help="length of the first start's history (default: 10)")
+    up.add_argument("--persons", type=int, default=10_000, help="of that history (default: 10000)")
+
+    add("down", _down, "stop what `headwater up` started")
+
+    reset = add("reset", _reset, "delete the local stack's data: lake, runs, logs")
+    reset.add_argument("--yes", action="store_true", help="do not ask")
+
+    new_epoch = add("new-epoch", _new_epoch, "go on reading after a topic was recreated or lost what was never read")
+    new_epoch.add_argument("--topic", help="default: the client events' topic")
+    new_epoch.add_argument("--start-at", choices=["earliest", "latest"], default="earliest", help="default: earliest")
+    new_epoch.add_argument("--yes", action="store_true", help="do not ask")
+    new_epoch.add_argument("--force", action="store_true", help="even if nothing is broken")
+
+    doctor = add("doctor", _doctor, "look for damage in the lake's tables")
+    doctor.add_argument("--mend", action="store_true", help="mend what can be mended; nothing else may be running")
+
+    dictionary = add("dictionary", _dictionary, f"write {DICTIONARY} from the tables' declarations")
+    dictionary.add_argument("--check", action="store_true", help="only say whether it is up to date")
+    add("settings", _settings, "print the table of settings")
+
+    commands.add_parser("simulate", help="simulated traffic; see `headwater simulate --help`", add_help=False)
+    commands.add_parser("load", help="load a file of your own events; see `headwater load --help`", add_help=False)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

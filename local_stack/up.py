@@ -1,0 +1,741 @@
+"""`headwater up`: starts every part of the local stack, watches over them, and stops them all in order.
+
+With the embedded broker, which forgets everything when it stops, a start is one of two things. The first one
+simulates some days of history and puts them into the lake. Every later one finds an empty topic, which `up` knows
+for a broker that it has just started itself: it says what became of the records, and opens a new epoch.
+
+With `KAFKA_BOOTSTRAP_SERVERS` set, Kafka is somebody else's: nothing is created, simulated or opened.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import signal
+import socket
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any, Protocol
+
+from msgspec.structs import replace
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from local_stack.process import LOOPBACK, ChildProcess, ProcessFailed, free_port, tail
+from local_stack.stack import ROOT, Stack, StackHeld, StackRefused, State, Stop
+from resources.settings import Settings
+
+if TYPE_CHECKING:  # these take seconds to import: a refusal comes first
+    from dagster import DagsterInstance, DagsterRun
+
+    from local_stack.broker import Broker
+    from platform_assets.platform import Platform
+
+LOCATION = "platform_assets.definitions"
+"""The code location's name: the same as with `dagster dev`, so that sensors and schedules keep their state."""
+
+_PARTITIONS = 4
+_PYTHON = (3, 11)
+_DISK_BYTES = 2 * 2**30
+_CODE_SECONDS = 180.0
+_READY_SECONDS = 120.0
+_DRAIN_SECONDS = 20.0
+_CANCEL_SECONDS = 5.0
+_WATCH_SECONDS = 0.5
+_PLAIN_SECONDS = 5.0
+_DIRECTLY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+_HEALTH = """{
+  instance { daemonHealth { allDaemonStatuses { daemonType required healthy lastHeartbeatTime } } }
+  workspaceOrError { __typename
+    ... on Workspace { locationEntries { name loadStatus locationOrLoadError { __typename
+      ... on PythonError { message } } } } }
+}"""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to start.
+
+    Attributes:
+        var: The stack's folder; None for `var` in the project.
+        host: Address of the web UI.
+        port: Port of the web UI.
+        kafka_port: Port of the embedded broker, on loopback.
+        rate: Simulated events per second; 0 for none.
+        simulate: Send simulated traffic to a Kafka of your own, too.
+        days: Length of the first start's history; 0 for none.
+        persons: Of that history.
+    """
+
+    var: Path | None = None
+    host: str = LOOPBACK
+    port: int = 3000
+    kafka_port: int = 9092
+    rate: float = 20.0
+    simulate: bool = False
+    days: int = 10
+    persons: int = 10_000
+
+
+class Show(Protocol):
+    """Shows how far a component is on its way."""
+
+    def __call__(self, note: str, share: float | None = None) -> None: ...  # noqa: D102
+
+
+class Interrupted(BaseException):
+    """Ctrl-C or SIGTERM: stop in order."""
+
+
+class ComponentDied(RuntimeError):
+    """A part of the stack ended while it should have been up; the message ends with its log's tail."""
+
+
+class Told:
+    """What people see: a spinner with a bar while a component is not ready, one line when it is.
+
+    Without a terminal, plain lines only.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def line(self, text: str) -> None:
+        """One line."""
+        self._console.print(escape(text))
+
+    @contextmanager
+    def starting(self, name: str) -> Iterator[Show]:
+        """Show that a component is on its way; the block is handed what to call with a note and a share."""
+        if not self._console.is_terminal:
+            yield self._plainly(name)
+            return
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[note]}"),
+        )
+        with Progress(*columns, console=self._console, transient=True) as progress:
+            task = progress.add_task(f"{name:<10}", total=None, note="")
+
+            def show(note: str, share: float | None = None) -> None:
+                progress.update(task, note=escape(note), total=None if share is None else 1.0, completed=share or 0.0)
+
+            yield show
+
+    def ready(self, name: str, what: str, since: float) -> None:
+        """A component is ready."""
+        self._console.print(
+            f"[green]{name:<10} ready[/]  {escape(what)}  [dim]({time.monotonic() - since:.1f} s)[/]", highlight=False
+        )
+
+    def _plainly(self, name: str) -> Show:
+        last = time.monotonic()
+
+        def show(note: str, share: float | None = None) -> None:
+            nonlocal last
+            if time.monotonic() - last >= _PLAIN_SECONDS:
+                last = time.monotonic()
+                done = "" if share is None else f" {share:.0%}"
+                self.line(f"{name:<10}{done} {note}")
+
+        return show
+
+
+class Signals:
+    """Ctrl-C, SIGTERM and a closed terminal: the first raises `Interrupted`, a later one asks to hurry.
+
+    Attributes:
+        hurry: Whether to leave out what takes long.
+    """
+
+    def __init__(self) -> None:
+        self.hurry = False
+        self._raises = True
+
+    def install(self) -> None:
+        """Take the signals."""
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, self._came)
+
+    def hold_back(self) -> None:
+        """From now on no signal interrupts."""
+        self._raises = False
+
+    def _came(self, _number: int, _frame: FrameType | None) -> None:
+        if self._raises:
+            self._raises = False
+            raise Interrupted
+        self.hurry = True
+
+
+def up(options: Options, console: Console) -> int:
+    """Start everything, and stay until Ctrl-C, SIGTERM or the end of a component.
+
+    Call it from the main thread: the children end with the thread that started them.
+
+    Returns:
+        The exit status: 0 after an orderly stop, 1 where something failed or died.
+
+    Raises:
+        StackRefused: It cannot start; nothing was started.
+        pydantic.ValidationError: A setting is not what it should be.
+    """
+    stack = Stack.at(options.var)
+    given = Settings()
+    embedded = "kafka_bootstrap_servers" not in given.model_fields_set
+    refuse_where_it_cannot(stack, options, embedded=embedded)
+    told = Told(console)
+    signals = Signals()
+    with stack.held("up"):
+        if ended := stack.end_leftovers():
+            told.line(f"{ended} processes that an earlier stack left behind were ended")
+        running = _Running(stack, options, told, signals, given, _state(stack, given, options, embedded=embedded))
+        signals.install()
+        try:
+            running.start()
+            running.watch()
+        except Interrupted:
+            running.stop()
+            return 0
+        except _failures() as error:
+            signals.hold_back()
+            console.print(f"[red]{escape(str(error))}[/]", highlight=False)
+            running.stop()
+            return 1
+        finally:
+            signals.hold_back()
+            running.end()
+    return 0
+
+
+def down(var: Path | None, console: Console, within: float = 60.0) -> int:
+    """Ask the supervisor to stop, and wait until it has. Returns the exit status."""
+    stack = Stack.at(var)
+    holder = stack.holder()
+    if holder is None:
+        console.print("nothing is up", highlight=False)
+        return 0
+    if holder.role != "up" or holder.pid == 0:
+        console.print(f"`headwater {holder.role}`, process {holder.pid}, holds the stack: wait for it", highlight=False)
+        return 1
+    console.print(f"stopping process {holder.pid} …", highlight=False)
+    # Whoever holds the lock is alive, and wrote the number itself: it is nobody else's.
+    os.kill(holder.pid, signal.SIGTERM)
+    deadline = time.monotonic() + within
+    while stack.holder() == holder:
+        if time.monotonic() > deadline:
+            console.print(f"it did not stop within {within:g} s: it is killed", highlight=False)
+            os.kill(holder.pid, signal.SIGKILL)  # the kernel ends its children with it
+            deadline += within
+        time.sleep(0.1)
+    with suppress(StackHeld), stack.held("up"):
+        stack.end_leftovers()
+    console.print("stopped", highlight=False)
+    return 0
+
+
+def reset(var: Path | None, console: Console) -> int:
+    """Delete what a stack keeps; a lake outside its folder stays. Returns the exit status.
+
+    Raises:
+        StackRefused: The stack is up.
+    """
+    stack = Stack.at(var)
+    with stack.held("up"):
+        stack.end_leftovers()
+        for folder in (stack.lake, stack.dagster_home, stack.logs):
+            if folder.exists():
+                shutil.rmtree(folder)
+        elsewhere = stack.lake_elsewhere()
+        stack.forget()
+    console.print("deleted", highlight=False)
+    if elsewhere is not None:
+        console.print(f"the lake {escape(elsewhere)} is outside the stack's folder and was left alone", highlight=False)
+    return 0
+
+
+def refuse_where_it_cannot(stack: Stack, options: Options, *, embedded: bool) -> None:
+    """Say what stands in the way, before anything is started.
+
+    Raises:
+        StackRefused: Something does.
+    """
+    if sys.version_info[:2] != _PYTHON:
+        msg = f"this is Python {sys.version.split()[0]}; Headwater needs Python {'.'.join(map(str, _PYTHON))}"
+        raise StackRefused(msg)
+    if (holder := stack.holder()) is not None:
+        msg = f"`headwater {holder.role}` is running as process {holder.pid}; `make down` stops a stack that is up"
+        raise StackRefused(msg)
+    existing = next(folder for folder in (stack.var, *stack.var.parents) if folder.exists())
+    free = shutil.disk_usage(existing).free
+    if free < _DISK_BYTES:
+        msg = f"{free / 2**30:.1f} GB are free on the disk of {existing}; {_DISK_BYTES / 2**30:.0f} GB are needed"
+        raise StackRefused(msg)
+    wanted = [(options.host, options.port, "PORT", "the web UI")]
+    if embedded:
+        wanted.append((LOOPBACK, options.kafka_port, "KAFKA_PORT", "the broker"))
+    for host, port, variable, what in wanted:
+        if not _is_free(host, port):
+            msg = (
+                f"port {port} on {host}, wanted for {what}, is in use: stop what listens there, or choose another "
+                f"with `make up {variable}={port + 1}`"
+            )
+            raise StackRefused(msg)
+
+
+def _is_free(host: str, port: int) -> bool:
+    with socket.socket() as probe:
+        # Else connections of a server that stopped a moment ago (TIME_WAIT) would look like a listener.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+        return True
+
+
+def _state(stack: Stack, given: Settings, options: Options, *, embedded: bool) -> State:
+    """What this start is to keep: what the starts before kept, where it fits to the environment.
+
+    Raises:
+        StackRefused: It does not fit.
+    """
+    chosen = given.model_fields_set
+    lake_url = given.lake_url if "lake_url" in chosen else str(stack.lake)
+    if "://" not in lake_url:
+        lake_url = str(Path(lake_url).resolve())
+    kafka = f"{LOOPBACK}:{options.kafka_port}" if embedded else given.kafka_bootstrap_servers
+    before = stack.state()
+    if before is not None and before.filling:
+        _start_over(stack, before)
+        before = None
+    if before is None:
+        start_date = given.start_date
+        if embedded and "start_date" not in chosen:
+            start_date = datetime.now(given.zone).date() - timedelta(days=options.days)
+        return State(lake_url, start_date, kafka, embedded)
+    if before.lake_url != lake_url:
+        msg = f"this stack's lake is {before.lake_url}, not {lake_url}: give another lake a stack of its own (VAR=…)"
+        raise StackRefused(msg)
+    if before.embedded != embedded:
+        fed, now = ("the embedded broker", kafka) if before.embedded else (before.kafka, "the embedded broker")
+        msg = (
+            f"this stack's lake was fed by {fed}, and now it would be by {now}, whose offsets mean something else. "
+            "Give it a stack and a lake of its own (`make up VAR=…`)"
+        )
+        raise StackRefused(msg)
+    if "start_date" in chosen and given.start_date != before.start_date:
+        msg = (
+            f"HEADWATER_START_DATE is {given.start_date}, but this stack's partitions begin on {before.start_date} "
+            "and must not move: unset it, or set it to that day"
+        )
+        raise StackRefused(msg)
+    return replace(before, kafka=kafka)
+
+
+def _start_over(stack: Stack, before: State) -> None:
+    """Remove what an interrupted first start left: half of a simulated history."""
+    if before.lake_url != str(stack.lake):
+        msg = f"the first start was interrupted: {before.lake_url} holds half a history. Empty it, and `make reset`"
+        raise StackRefused(msg)
+    for folder in (stack.lake, stack.dagster_home):
+        if folder.exists():
+            shutil.rmtree(folder)
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    """What can go wrong outside us: Kafka, the lake, the disk."""
+    from confluent_kafka import KafkaException  # noqa: PLC0415 - see `_Running.start`
+    from deltalake.exceptions import DeltaError  # noqa: PLC0415
+
+    from local_stack.simulator.producer import DeliveryFailed  # noqa: PLC0415
+    from resources.kafka import KafkaUnreachable  # noqa: PLC0415
+    from resources.lake import ConflictNotResolved, Fenced, SchemaMismatch, VersionGone  # noqa: PLC0415
+    from resources.records import ContinuityBroken, TopicMissing  # noqa: PLC0415
+
+    ours = (KafkaUnreachable, TopicMissing, ContinuityBroken, Fenced, ConflictNotResolved, SchemaMismatch, VersionGone)
+    return (
+        ProcessFailed,
+        ComponentDied,
+        StackRefused,
+        *ours,
+        KafkaException,
+        DeltaError,
+        DeliveryFailed,
+        OSError,
+        ValueError,
+    )
+
+
+class _Running:
+    """The parts that were started, and what is known of the lake."""
+
+    def __init__(
+        self, stack: Stack, options: Options, told: Told, signals: Signals, given: Settings, state: State
+    ) -> None:
+        self._stack = stack
+        self._options = options
+        self._told = told
+        self._signals = signals
+        self._state = state
+        update = {
+            "lake_url": state.lake_url,
+            "start_date": state.start_date,
+            "kafka_bootstrap_servers": state.kafka,
+        }
+        self._settings = given.model_copy(update=update)
+        # Else librdkafka writes its remarks between our lines.
+        self._config = {**self._settings.kafka_config(), "log_level": "3"}
+        self._broker: Broker | None = None
+        self._children: dict[str, ChildProcess] = {}
+        self._is_lake_ready = False
+
+    def start(self) -> None:
+        """Start the parts, each when what it rests on is ready."""
+        began = time.monotonic()
+        self._lay_out()
+        if self._state.embedded:
+            self._start_broker()
+        web_began = time.monotonic()
+        code = self._start_code()
+        # These imports take seconds, in which the code server's own go on.
+        from platform_assets.platform import Platform  # noqa: PLC0415
+
+        self._end_dead_runs("was in progress when the stack ended")
+        self._start_web(code)
+        self._prepare_lake(Platform.from_settings(self._settings))
+        self._await_web(web_began)
+        self._start_daemon()
+        if self._options.rate > 0 and (self._state.embedded or self._options.simulate):
+            self._start_traffic()
+        self._say_where(time.monotonic() - began)
+
+    def watch(self) -> None:
+        """Look after the parts until one ends.
+
+        Raises:
+            ComponentDied: One did.
+        """
+        while True:
+            time.sleep(_WATCH_SECONDS)
+            for name, child in self._children.items():
+                if not child.running:
+                    raise ComponentDied(_last_words(name, child.log_file))
+            if self._broker is not None and not self._broker.running:
+                raise ComponentDied(_last_words("broker", self._broker.log_file))
+
+    def stop(self) -> None:
+        """Stop in order: first what brings work, then what does it; then read what is left in the topic."""
+        told = self._told
+        told.line("stopping; once more to hurry")
+        self._stop_child("traffic", 10)
+        self._stop_child("daemon", 5)
+        if "code" in self._children:
+            self._cancel_runs()
+        self._stop_child("web", 3)
+        self._stop_child("code", 2)
+        spared = set() if self._broker is None or self._broker.pid is None else {self._broker.pid}
+        self._stack.end_leftovers(spared)
+        if self._is_lake_ready:
+            self._end_dead_runs("was ended with the stack")
+            if self._broker is not None and self._broker.running:
+                self._drain()
+        told.line("stopped")
+
+    def end(self) -> None:
+        """Whatever happened: nothing that we started goes on."""
+        for child in self._children.values():
+            child.kill()
+        if self._broker is not None:
+            self._broker.stop()
+        self._stack.end_leftovers()
+        shutil.rmtree(self._stack.temporary, ignore_errors=True)
+
+    def _lay_out(self) -> None:
+        for folder in (self._stack.dagster_home, self._stack.logs, self._stack.temporary):
+            folder.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(ROOT / "dagster.yaml", self._stack.dagster_home / "dagster.yaml")
+
+    def _start_broker(self) -> None:
+        from local_stack.broker import Broker, create_topic  # noqa: PLC0415
+
+        began = time.monotonic()
+        with self._told.starting("broker"):
+            broker = Broker(self._options.kafka_port, self._stack.logs / "broker.log")
+            os.environ.update(self._stack.environment(self._settings))  # for its environment, and so its mark
+            broker.start()
+            self._broker = broker
+            create_topic(self._config, self._settings.client_events_topic, _PARTITIONS)
+        what = f"{broker.bootstrap_servers}, topic {self._settings.client_events_topic}, {_PARTITIONS} partitions"
+        self._told.ready("broker", what, began)
+
+    def _start_code(self) -> int:
+        """Start one server of our code for all of Dagster, and do not wait for it. Returns its port."""
+        port = free_port()
+        workspace = {"load_from": [{"grpc_server": {"host": LOOPBACK, "port": port, "location_name": LOCATION}}]}
+        self._workspace.write_text(json.dumps(workspace), encoding="utf-8")  # JSON is YAML
+        where = ("--host", LOOPBACK, "--port", str(port), "--location-name", LOCATION)
+        self._child("code", "dagster", "code-server", "start", *where, "-m", LOCATION).start()
+        return port
+
+    def _start_web(self, code_port: int) -> None:
+        """Start the web server when the code server listens; it is not awaited yet."""
+        with self._told.starting("Dagster") as show:
+
+            def not_listening() -> str | None:
+                show("starting the code server")
+                with socket.socket() as probe:
+                    return None if probe.connect_ex((LOOPBACK, code_port)) == 0 else "nothing listens yet"
+
+            self._children["code"].await_ready(not_listening, _CODE_SECONDS)
+        address = ("--host", self._options.host, "--port", str(self._options.port))
+        self._child("web", "dagster-webserver", *address, "--workspace", str(self._workspace)).start()
+
+    def _await_web(self, began: float) -> None:
+        with self._told.starting("Dagster") as show:
+
+            def not_ready() -> str | None:
+                missing = self._web_lacks()
+                show(missing or "")
+                return missing
+
+            self._children["web"].await_ready(not_ready, _CODE_SECONDS)
+        self._told.ready("Dagster", self._url, began)
+
+    def _web_lacks(self) -> str | None:
+        answer = self._health()
+        if answer is None:
+            return "the web server does not answer yet"
+        entries = answer["workspaceOrError"].get("locationEntries", [])
+        location = next((e["locationOrLoadError"] for e in entries if e["name"] == LOCATION), None)
+        if location is None:
+            return "the definitions are not loaded yet"
+        if location["__typename"] == "PythonError":
+            if not self._children["code"].running:
+                raise ComponentDied(_last_words("code server", self._children["code"].log_file))
+            if "UNAVAILABLE" in location["message"] or "Deadline" in location["message"]:
+                return "the code server does not answer yet"
+            msg = f"the definitions do not load: {location['message']}"
+            raise ComponentDied(msg)
+        return None
+
+    def _start_daemon(self) -> None:
+        began, since = time.monotonic(), time.time()
+        daemon = self._child("daemon", "dagster-daemon", "run", "--workspace", str(self._workspace))
+        daemon.start()
+        with self._told.starting("daemon") as show:
+
+            def not_ready() -> str | None:
+                answer = self._health()
+                statuses = [] if answer is None else answer["instance"]["daemonHealth"]["allDaemonStatuses"]
+                # A daemon of the last start counts as healthy for some minutes: ours is one whose heart beat since.
+                ill = [
+                    status["daemonType"].lower()
+                    for status in statuses
+                    if status["required"] and not (status["healthy"] and status["lastHeartbeatTime"] > since)
+                ]
+                missing = f"waiting for {', '.join(ill)}" if ill or not statuses else None
+                show(missing or "")
+                return missing
+
+            daemon.await_ready(not_ready, _READY_SECONDS)
+        self._told.ready("daemon", "sensors, schedules and backfills are running", began)
+
+    def _start_traffic(self) -> None:
+        from resources.kafka import KafkaSource  # noqa: PLC0415
+
+        began = time.monotonic()
+        rate = ("--rate", str(self._options.rate))
+        traffic = self._child("traffic", sys.executable, "-m", "local_stack.simulator", "live", *rate)
+        topic = self._settings.client_events_topic
+        with self._told.starting("traffic"), KafkaSource(self._config) as source:
+            before = source.held(topic)
+            traffic.start()
+            traffic.await_ready(
+                lambda: None if source.held(topic) != before else f"no record has come into {topic}", _READY_SECONDS
+            )
+        self._told.ready("traffic", f"{self._options.rate:g} simulated events a second", began)
+
+    def _prepare_lake(self, platform: Platform) -> None:
+        """Make the tables; then a history, a new epoch, or nothing."""
+        from local_stack.ends import EmbeddedSource  # noqa: PLC0415
+        from platform_assets.bronze import client_events  # noqa: PLC0415
+        from platform_assets.definitions import create_tables  # noqa: PLC0415
+        from platform_assets.streams import epochs  # noqa: PLC0415
+        from resources.kafka import KafkaSource  # noqa: PLC0415
+
+        began = time.monotonic()
+        settings = self._settings
+        config, topic = self._config, settings.client_events_topic
+        create_tables(platform.lake)
+        self._stack.keep(self._state)
+        position = epochs.recorded(platform.lake.open(client_events.TABLE), topic)
+        if not self._state.embedded:
+            with KafkaSource(config) as kafka:
+                what = f"{len(kafka.held(topic))} partitions of {topic} at {settings.kafka_bootstrap_servers}"
+        elif position is None and self._options.days > 0:
+            what = self._fill(platform)
+        elif position is None or not any(position.offsets.values()):
+            what = f"{settings.lake_url}, nothing was read yet"
+        else:
+            from local_stack.new_epoch import open_new_epoch  # noqa: PLC0415
+
+            self._told.line(f"{'lake':<10} {_lost(self._state.stop, position.epoch, topic)}")
+            with EmbeddedSource(config) as source:
+                epoch = open_new_epoch(platform.lake, source, settings, "earliest")
+            what = f"{settings.lake_url}, epoch {epoch} of {topic}: the embedded broker began anew"
+        self._state = replace(self._state, stop=None)
+        self._stack.keep(self._state)
+        self._is_lake_ready = True
+        self._told.ready("lake", what, began)
+
+    def _fill(self, platform: Platform) -> str:
+        from local_stack import first_history  # noqa: PLC0415
+        from local_stack.ends import EmbeddedSource  # noqa: PLC0415
+
+        self._stack.keep(replace(self._state, filling=True))
+        settings = self._settings
+        past = first_history.Past.of_days(self._options.days, self._options.persons, settings.zone)
+        past = dataclasses.replace(past, start=max(past.start, settings.first_instant))
+        with self._told.starting("lake") as show:
+            records = first_history.produce(past, platform, show)
+            with EmbeddedSource(self._config) as source:
+                hours = first_history.take_in(platform, source, records, show)
+            first_history.compute(platform, past, show)
+            with _instance(self._stack.dagster_home) as instance:
+                first_history.tell_dagster(instance, platform, past, hours, show)
+        days = len(past.window.days(settings.zone))
+        return f"{settings.lake_url}, {records:,} records of {days} days, from Kafka to gold"
+
+    def _drain(self) -> None:
+        """Read what is left in the topic, and keep how far that went: the broker forgets it all."""
+        from local_stack.ends import EmbeddedSource  # noqa: PLC0415
+        from platform_assets.streams.micro_batches import MicroBatches  # noqa: PLC0415
+        from resources.lake import Lake  # noqa: PLC0415
+
+        topic = self._settings.client_events_topic
+        deadline = time.monotonic() + _DRAIN_SECONDS
+        records = 0
+        try:
+            with EmbeddedSource(self._config) as source:
+                batches = MicroBatches(Lake.from_settings(self._settings), source, self._settings)
+                batches.catch_up()
+                while not self._signals.hurry and time.monotonic() < deadline:
+                    step = batches.step()
+                    if step is None:
+                        break
+                    records += step.records
+                ends = {partition: held.high for partition, held in source.held(topic).items()}
+                position = batches.position()
+        except _failures() as error:
+            self._told.line(f"what is left in {topic} could not be read: {error}")
+            return
+        stop = Stop(topic, position.epoch, ends, dict(position.offsets))
+        self._stack.keep(replace(self._state, stop=stop))
+        left = f"; {stop.unread:,} are not read and go with the broker" if stop.unread else ""
+        self._told.line(f"the last {records:,} records were read{left}")
+
+    def _cancel_runs(self) -> None:
+        """Ask Dagster to cancel the runs in progress, as a person would; give them a moment."""
+        import dagster as dg  # noqa: PLC0415
+
+        with _instance(self._stack.dagster_home) as instance:
+            for run in _in_progress(instance):
+                with suppress(dg.DagsterInvariantViolationError):
+                    instance.run_launcher.terminate(run.run_id)
+            deadline = time.monotonic() + _CANCEL_SECONDS
+            while _in_progress(instance) and time.monotonic() < deadline and not self._signals.hurry:
+                time.sleep(0.2)
+
+    def _end_dead_runs(self, why: str) -> None:
+        """Mark the runs that nothing executes any more: else they would hold their pool's slot for ever."""
+        with _instance(self._stack.dagster_home) as instance:
+            for run in _in_progress(instance):
+                instance.report_run_canceled(run, message=f"The run {why}. What it committed counts.")
+                self._told.line(f"run {run.run_id[:8]} of {run.job_name} {why}")
+
+    def _health(self) -> Any | None:
+        """What the web server says of the code location and of the daemons; None where it does not answer."""
+        host = LOOPBACK if self._options.host in {"0.0.0.0", "::"} else self._options.host  # noqa: S104
+        url = f"http://{host}:{self._options.port}/graphql"
+        body = json.dumps({"query": _HEALTH}).encode()
+        request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
+        try:
+            with _DIRECTLY.open(request, timeout=5) as answer:
+                return json.load(answer)["data"]
+        except (urllib.error.URLError, OSError, ValueError, KeyError):
+            return None
+
+    def _say_where(self, seconds: float) -> None:
+        console = self._told
+        console.line("")
+        console.line(f"Dagster    {self._url}")
+        console.line(f"lake       {self._settings.lake_url}")
+        console.line(f"logs       {self._stack.logs}")
+        console.line(f"Everything is up after {seconds:.0f} s. Ctrl-C or `make down` stops it all and keeps the data.")
+
+    def _child(self, name: str, program: str, *arguments: str) -> ChildProcess:
+        here = Path(sys.executable).parent / program
+        command = [str(here) if here.exists() else program, *arguments]
+        environment = self._stack.environment(self._settings)
+        self._children[name] = ChildProcess(name, command, self._stack.logs / f"{name}.log", environment=environment)
+        return self._children[name]
+
+    def _stop_child(self, name: str, grace: float) -> None:
+        if name in self._children:
+            self._children[name].stop(0.1 if self._signals.hurry else grace)
+
+    @property
+    def _url(self) -> str:
+        return f"http://{self._options.host}:{self._options.port}"
+
+    @property
+    def _workspace(self) -> Path:
+        return self._stack.dagster_home / "workspace.yaml"
+
+
+@contextmanager
+def _instance(home: Path) -> Iterator[DagsterInstance]:
+    import dagster as dg  # noqa: PLC0415 - see `_Running.start`
+
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        yield instance
+
+
+def _in_progress(instance: DagsterInstance) -> Sequence[DagsterRun]:
+    """The runs that something executes, or was about to."""
+    import dagster as dg  # noqa: PLC0415
+
+    status = dg.DagsterRunStatus
+    statuses = [status.NOT_STARTED, status.STARTING, status.STARTED, status.CANCELING]
+    return instance.get_runs(dg.RunsFilter(statuses=statuses))
+
+
+def _lost(stop: Stop | None, epoch: int, topic: str) -> str:
+    """What became of the records that the embedded broker held when it stopped."""
+    if stop is None or stop.topic != topic or stop.epoch != epoch:
+        return (
+            "the stack did not stop in order: records produced but not read by then are gone with the broker, "
+            "how many is not known"
+        )
+    if stop.unread:
+        return f"{stop.unread:,} records were produced but not read when the broker stopped: they are gone with it"
+    return f"nothing was lost: all {sum(stop.read.values()):,} records of epoch {epoch} had been read"
+
+
+def _last_words(name: str, log_file: Path) -> str:
+    return f"the {name} ended while it should be up; the end of {log_file}:\n{tail(log_file)}"

@@ -1,0 +1,269 @@
+"""Whatever comes in between, at every moment: a kill, a rival writer, a rebuild. In one process, step by step.
+
+A moment is the opening of a table, or the time right before or after a commit. Each test lets one thing happen at
+one moment, for every moment there is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from partitions import Window
+from platform_assets.silver import events, outcomes
+from platform_assets.streams.micro_batches import MicroBatches
+from platform_assets.table import Table
+from resources.lake import Fenced, Lake, Writer
+from resources.records import FrameSource
+from support.lakes import (
+    ALLOWED_LATENESS,
+    STREAM_TABLES,
+    EventfulLake,
+    Killed,
+    assert_as_expected,
+    assert_conserved,
+    assert_same,
+    die,
+    drain,
+    new_lake,
+    stream_settings,
+)
+from support.records import START, TOPIC, Record, at, event, record, source
+from support.reference import expected
+
+PARTITIONS = 2
+HOURS = Window(START, at(180))
+
+# Read in batches of three. The earlier arrival of e1 comes second (it displaces), with jitter into another hour.
+RECORDS: list[Record] = [
+    record(0, 0, 60.5, event("e0", 59.9)),
+    record(0, 1, 62, event("e1", 59.5, 61, 60)),
+    record(1, 0, 61, b"garbage"),
+    record(0, 2, 63, event("e2", 61, anonymous_id=None)),
+    record(0, 3, 62, event("e2", 61)),
+    record(1, 1, 120, event("e2", 61, 120)),
+    record(0, 4, 61, event("e1", 59.5, 59.9, 60)),
+    record(1, 2, 119, event("e3", 10, 119)),
+    record(1, 3, 121, event("e0", 59.9, 121)),
+    record(1, 4, 122, event("e4", 58, 121)),
+]
+
+
+@pytest.fixture(scope="module")
+def held() -> FrameSource:
+    return source(RECORDS, PARTITIONS)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(held: FrameSource, tmp_path_factory: pytest.TempPathFactory) -> Lake:
+    lake = new_lake(tmp_path_factory.mktemp("undisturbed"))
+    drain(lake, held)
+    assert_as_expected(lake, expected(RECORDS, ALLOWED_LATENESS))
+    return lake
+
+
+@pytest.fixture(scope="module")
+def begun(held: FrameSource, tmp_path_factory: pytest.TempPathFactory) -> Lake:
+    """A lake that has read the first micro-batch."""
+    lake = new_lake(tmp_path_factory.mktemp("begun"))
+    writer(lake, held).step()
+    return lake
+
+
+@pytest.fixture
+def eventful(begun: Lake, tmp_path: Path) -> Callable[[], EventfulLake]:
+    numbers = iter(range(1_000))
+
+    def copy() -> EventfulLake:
+        folder = tmp_path / str(next(numbers))
+        shutil.copytree(begun.url, folder)
+        return EventfulLake(str(folder))
+
+    return copy
+
+
+def writer(lake: Lake, held: FrameSource) -> MicroBatches:
+    batches = MicroBatches(lake, held, stream_settings(3))
+    batches.catch_up()
+    return batches
+
+
+def lives(
+    eventful: Callable[[], EventfulLake],
+    act: Callable[[EventfulLake], object],
+    happening: Callable[[EventfulLake], object],
+    moments: tuple[str, ...] = ("open", "before", "after"),
+) -> Iterator[tuple[str, EventfulLake]]:
+    """One lake per moment of ``act``: in each, something happened at one of them. What was done, and the lake."""
+    rehearsal = eventful()
+    act(rehearsal)
+    chosen = [n for n, what in enumerate(rehearsal.moments, 1) if what.startswith(moments)]
+    assert chosen
+    for number in chosen:
+        lake = eventful()
+        lake.happenings = {number: functools.partial(happening, lake)}
+        with contextlib.suppress(Killed, Fenced):
+            act(lake)
+        assert not lake.happenings, "the moment did not come"
+        yield f"moment {number}, {lake.moments[number - 1]}", lake
+        shutil.rmtree(lake.url)
+
+
+def assert_nothing_lost_or_doubled(told: str, lake: Lake, held: FrameSource, undisturbed: Lake) -> None:
+    try:
+        drain(Lake(lake.url), held)
+        assert_conserved(lake, TOPIC)
+        assert_same(lake, undisturbed)
+    except Exception as error:
+        error.add_note(told)
+        raise
+
+
+@pytest.mark.slow
+def test_killed_at_every_moment(eventful: Callable[[], EventfulLake], held: FrameSource, undisturbed: Lake) -> None:
+    def act(lake: EventfulLake) -> None:
+        batches = writer(lake, held)
+        batches.step()
+        batches.step()
+
+    for told, lake in lives(eventful, act, lambda _: die(), ("after",)):
+        assert_nothing_lost_or_doubled(told, lake, held, undisturbed)
+
+
+@pytest.mark.slow
+def test_killed_at_every_moment_of_catching_up(
+    eventful: Callable[[], EventfulLake], held: FrameSource, undisturbed: Lake
+) -> None:
+    # Bronze has read on, and the process ended before any table below it did.
+    begun = eventful()
+    batches = writer(begun, held)
+    begun.happenings = {next_moment(begun, held, "before writing bronze/dead_letters"): die}
+    with pytest.raises(Killed):
+        batches.step()
+
+    def behind() -> EventfulLake:
+        lake = eventful()
+        shutil.rmtree(lake.url)
+        shutil.copytree(begun.url, lake.url)
+        return lake
+
+    for told, lake in lives(behind, lambda lake: writer(lake, held), lambda _: die(), ("after",)):
+        assert_nothing_lost_or_doubled(told, lake, held, undisturbed)
+
+
+@pytest.mark.slow
+def test_a_rival_takes_over_at_every_moment(
+    eventful: Callable[[], EventfulLake], held: FrameSource, undisturbed: Lake
+) -> None:
+    """The zombie: it starts, reads and writes on a stream that meanwhile belongs to another."""
+
+    def act(lake: EventfulLake) -> None:
+        batches = writer(lake, held)
+        while batches.step() is not None:
+            pass
+
+    def rival(lake: EventfulLake) -> None:
+        writer(Lake(lake.url), held).step()
+
+    for told, lake in lives(eventful, act, rival):
+        assert_nothing_lost_or_doubled(told, lake, held, undisturbed)
+
+
+@pytest.mark.slow
+def test_a_rebuild_at_every_moment_of_a_batch(
+    eventful: Callable[[], EventfulLake], held: FrameSource, undisturbed: Lake
+) -> None:
+    def act(lake: EventfulLake) -> None:
+        batches = writer(lake, held)
+        while batches.step() is not None:
+            pass
+
+    def rebuild(lake: EventfulLake) -> None:
+        events.rebuild(Lake(lake.url), ALLOWED_LATENESS, HOURS)
+
+    for told, lake in lives(eventful, act, rebuild, ("before", "after")):
+        assert_nothing_lost_or_doubled(told, lake, held, undisturbed)
+
+
+@pytest.mark.parametrize("window", [HOURS, Window(START, at(60)), Window(at(60), at(120)), Window(at(58), at(75))])
+def test_batches_at_every_moment_of_a_rebuild(
+    window: Window, eventful: Callable[[], EventfulLake], held: FrameSource, undisturbed: Lake
+) -> None:
+    def rebuild(lake: EventfulLake) -> None:
+        events.rebuild(lake, ALLOWED_LATENESS, window)
+
+    for told, lake in lives(eventful, rebuild, lambda lake: drain(Lake(lake.url), held)):
+        assert_nothing_lost_or_doubled(told, lake, held, undisturbed)
+
+
+def test_a_writer_that_was_replaced_is_fenced(held: FrameSource, lake: Lake, undisturbed: Lake) -> None:
+    first = writer(lake, held)
+    assert first.step() is not None
+    second = writer(lake, held)
+    assert second.step() is not None
+    with pytest.raises(Fenced, match="another writer moved"):
+        first.step()
+    with pytest.raises(Fenced):  # it does not come back
+        first.step()
+    while second.step() is not None:
+        pass
+    assert_conserved(lake, TOPIC)
+    assert_same(lake, undisturbed)
+
+
+@pytest.mark.parametrize("table", STREAM_TABLES, ids=lambda table: table.name)
+def test_every_table_fences_its_writer(table: Table, lake: Lake) -> None:
+    """The hole that was found by experiment: a refreshed handle alone does not notice a rival."""
+    first, second = Writer(lake, table), Writer(lake, table)
+    for each in (first, second):
+        each.progress("app")
+    first.record({"app": 5})
+    second.handle.update_incremental()  # the zombie's handle is new, what it knows is old
+    with pytest.raises(Fenced, match="progress of app from None to 5"):
+        second.record({"app": 5})
+    first.record({"app": 6})
+
+
+def test_progress_never_goes_back(lake: Lake) -> None:
+    writer = Writer(lake, outcomes.TABLE)
+    writer.progress("app")
+    writer.record({"app": 5})
+    with pytest.raises(ValueError, match="app"):
+        writer.record({"app": 4})
+    assert lake.open(outcomes.TABLE).transaction_version("app") == 5
+
+
+def test_a_writer_that_goes_on_after_a_failure_skips_nothing(
+    held: FrameSource, tmp_path: Path, undisturbed: Lake
+) -> None:
+    """A step failed between bronze and silver: the same writer must not step over what silver lacks."""
+    lake = EventfulLake(new_lake(tmp_path / "lake").url)
+    batches = writer(lake, held)
+
+    def fail() -> None:
+        msg = "No space left on device"
+        raise OSError(msg)
+
+    lake.happenings = {next_moment(lake, held, "before writing silver/events"): fail}
+    with pytest.raises(OSError, match="No space left"):
+        batches.step()
+    with contextlib.suppress(Fenced):  # to refuse is right, too
+        while batches.step() is not None:
+            pass
+    assert_nothing_lost_or_doubled("", lake, held, undisturbed)
+
+
+def next_moment(lake: EventfulLake, held: FrameSource, what: str) -> int:
+    """The number of the next moment of a kind in a step: found by a rehearsal on a copy."""
+    copy = EventfulLake(f"{lake.url}-rehearsal")
+    shutil.copytree(lake.url, copy.url)
+    rehearsal = writer(copy, held)
+    before = len(copy.moments)
+    rehearsal.step()
+    shutil.rmtree(copy.url)
+    return len(lake.moments) + copy.moments[before:].index(what) + 1
