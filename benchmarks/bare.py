@@ -64,7 +64,7 @@ class Reader:
         messages: list[Message] = []
         while len(messages) < records:
             messages += [
-                (m.key(), m.value(), m.partition(), m.offset(), m.timestamp()[1])
+                (m.key(), m.value(), m.partition() or 0, m.offset() or 0, m.timestamp()[1])
                 for m in self._consumer.consume(10_000, 0.25)
             ]
         return messages

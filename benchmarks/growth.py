@@ -18,6 +18,7 @@ from benchmarks.traffic import RATE, Deck, Traffic
 from platform_assets.bronze import client_events, dead_letters
 from platform_assets.definitions import create_tables
 from platform_assets.gold import live_metrics
+from platform_assets.maintenance import compact
 from platform_assets.silver import events, late_arrivals, outcomes, quarantine, touched_hours
 from platform_assets.streams.micro_batches import MicroBatches
 from resources.lake import Lake, Writer, disk_usage
@@ -65,11 +66,13 @@ class Size:
         days: Of history, the newest one the half day before `NOW`.
         rows_per_day: Of each.
         log_entries: The least length of the log of each table that micro-batches write.
+        unmaintained: Micro-batches since the small files were last compacted, besides those measured.
     """
 
     days: int
     rows_per_day: int
-    log_entries: int
+    log_entries: int = 0
+    unmaintained: int = 3
 
     @property
     def rows(self) -> int:
@@ -85,27 +88,31 @@ def main() -> int:
     rows_per_day, days = (40_000, (1, 2, 5)) if small else (1_000_000, (1, 10, 100))
     # At one micro-batch in 2 s, the last one is a day of them.
     logs = (300, 1_000) if small else (1_000, 5_000, 43_200)
-    steps = [Size(count, rows_per_day, 0) for count in days] + [Size(days[-1], rows_per_day, log) for log in logs]
+    piled_up = (10, 20) if small else (100, 300)
+    steps = [
+        *(Size(count, rows_per_day) for count in days),
+        *(Size(days[-1], rows_per_day, unmaintained=count) for count in piled_up),
+        *(Size(days[-1], rows_per_day, log_entries=count) for count in logs),
+    ]
     size, repetitions = (2_000, 3) if small else (10_000, 15)
     console = Console(stderr=True)
     with report.scratch("growth") as folder, console.status("") as status:
         lake = Lake(str(folder / "lake"))
         create_tables(lake)
         source = Given()
-        records = past.batches(
-            Traffic(Deck(), int(NOW.timestamp() * 1e6), duplicate_rate=0.02).records(), size, offsets := {}
-        )
+        offsets: dict[int, int] = {}
+        records = past.batches(Traffic(Deck(), int(NOW.timestamp() * 1e6)).records(), size, offsets)
         status.update("the template")
         rows = past.template(rows_per_day // past.FILES_PER_DAY)
         measured, built = [], 0
         for step in steps:
-            shown = f"{step.rows:,} rows, {step.log_entries:,} log entries"
+            shown = f"{step.rows:,} rows, {step.unmaintained} micro-batches, {step.log_entries:,} log entries"
             status.update(f"history of {shown}")
             built = _grow(lake, rows, built, step)
             status.update(f"micro-batches at {shown}")
-            source.waiting = [next(records) for _ in range(repetitions + 3)]
+            source.waiting = [next(records) for _ in range(repetitions + step.unmaintained)]
             measured.append(_measured(lake, source, size, step))
-        assert sum(offsets.values()) == len(steps) * (repetitions + 3) * size
+        assert sum(offsets.values()) == sum(repetitions + step.unmaintained for step in steps) * size
     _report(measured, small=small, size=size)
     return 0
 
@@ -119,6 +126,7 @@ def _grow(lake: Lake, rows: pl.DataFrame, built: int, size: Size) -> int:
     for table in WRITTEN:
         if (missing := size.log_entries - lake.open(table).version()) > 0:
             past.lengthen_log(lake, table, missing)
+        compact(lake, table)
     version = lake.open(events.TABLE).version()
     for table in (outcomes.TABLE, live_metrics.TABLE, touched_hours.TABLE):  # the past is not what they are to count
         follower = Writer(lake, table)
@@ -134,7 +142,7 @@ def _measured(lake: Lake, source: Given, size: int, step: Size) -> dict[str, obj
     began = time.perf_counter()
     batches.catch_up()
     opened = time.perf_counter() - began
-    for _ in range(3):  # so that the copies in the first batches that count have an original
+    for _ in range(step.unmaintained):  # so that the copies in the first batches that count have an original, too
         batches.step()
     wholes: list[float] = []
     parts: dict[str, list[float]] = {part: [] for part in (*PARTS, "other")}
@@ -155,6 +163,7 @@ def _measured(lake: Lake, source: Given, size: int, step: Size) -> dict[str, obj
         "rows": step.rows,
         "days": step.days,
         "log_entries": entries,
+        "micro_batches_since_maintenance": step.unmaintained,
         "silver": disk_usage(lake.open(events.TABLE)),
         "opening_ms": 1e3 * opened,
         "duplicates_found": duplicates,
@@ -173,6 +182,7 @@ def _report(measured: list[dict[str, object]], *, small: bool, size: int) -> Non
     rows = [
         [
             f"{one['rows']:,}",
+            one["micro_batches_since_maintenance"],
             one["silver"]["files"],  # type: ignore[index]
             f"{one['log_entries']:,}",
             *(
@@ -186,7 +196,14 @@ def _report(measured: list[dict[str, object]], *, small: bool, size: int) -> Non
     report.write(
         "growth",
         small=small,
-        columns=["rows of history", "files", "log entries", *(f"{part}, ms" for part in shown), "× the least"],
+        columns=[
+            "rows of history",
+            "micro-batches since maintenance",
+            "files",
+            "log entries",
+            *(f"{part}, ms" for part in shown),
+            "× the least",
+        ],
         rows=rows,
         measured={
             "records_per_micro_batch": size,

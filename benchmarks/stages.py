@@ -6,7 +6,7 @@ import argparse
 import itertools
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
@@ -104,7 +104,7 @@ class Bench:
         return Settings(micro_batch_records=self.sizes.batch)
 
     def compare(
-        self, stage: str, count: int, ours: Callable[[], Prepared], peers: dict[str, Callable[[], Prepared]]
+        self, stage: str, count: int, ours: Callable[[], Prepared], peers: Mapping[str, Callable[[], Prepared]]
     ) -> None:
         """Measure a stage against its peers, and take down a row for each."""
         seconds = in_turn({"ours": ours, **peers}, self.sizes.repetitions)

@@ -175,7 +175,7 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument("--host", default="127.0.0.1", help="address of the web UI (default: 127.0.0.1)")
     up.add_argument("--port", type=int, default=3000, help="port of the web UI (default: 3000)")
     up.add_argument("--kafka-port", type=int, default=9092, help="port of the embedded broker (default: 9092)")
-    up.add_argument("--rate", type=float, default=20.0, help="simulated events a second, 0 for none (default: 20)")
+    up.add_argument("--rate", type=float, default=2.0, help="simulated events a second, 0 for none (default: 2)")
     up.add_argument("--simulate", action="store_true", help="send simulated events to a Kafka of your own, too")
     up.add_argument("--days", type=int, default=10, help="length of the first start's history (default: 10)")
     up.add_argument("--persons", type=int, default=10_000, help="of that history (default: 10000)")

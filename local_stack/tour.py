@@ -50,10 +50,10 @@ def break_outcomes(settings: Settings, now: datetime) -> Window:
     """Take the rows of one ingestion hour out of `silver/outcomes`, behind the platform's back.
 
     Returns:
-        The hour: the second last that has ended.
+        The hour: the latest one that is due, which the job `check_latest_due` judges.
     """
     lake = Lake.from_settings(settings)
-    window = Window.of_hour(floor_hour(now) - timedelta(hours=2))
+    window = Window.of_hour(floor_hour(now - outcomes.TABLE.service_level) - timedelta(hours=1))
     lake.replace(outcomes.TABLE, lake.open(outcomes.TABLE), outcomes.TABLE.empty(), window)
     return window
 
@@ -69,8 +69,8 @@ def main(arguments: list[str] | None = None) -> None:
     else:
         window = break_outcomes(settings, now)
         sys.stdout.write(
-            f"The rows of {window.start:%Y-%m-%d-%H:%M} are gone from silver/outcomes. Materialize that partition's "
-            "checks to see it, and the partition to mend it.\n"
+            f"The rows of {window.start:%Y-%m-%d-%H:%M} are gone from silver/outcomes. The job check_latest_due finds "
+            "it; materialize that partition to mend it.\n"
         )
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import select
 import shutil
 import signal
 import socket
@@ -82,7 +83,7 @@ class Options:
     host: str = LOOPBACK
     port: int = 3000
     kafka_port: int = 9092
-    rate: float = 20.0
+    rate: float = 2.0
     simulate: bool = False
     days: int = 10
     persons: int = 10_000
@@ -233,15 +234,17 @@ def down(var: Path | None, console: Console, within: float = 60.0) -> int:
         console.print(f"`headwater {holder.role}`, process {holder.pid}, holds the stack: wait for it", highlight=False)
         return 1
     console.print(f"stopping process {holder.pid} …", highlight=False)
-    # Whoever holds the lock is alive, and wrote the number itself: it is nobody else's.
-    os.kill(holder.pid, signal.SIGTERM)
-    deadline = time.monotonic() + within
-    while stack.holder() == holder:
-        if time.monotonic() > deadline:
+    # Whoever holds the lock is alive, and wrote the number itself; the handle stays with that process.
+    process = os.pidfd_open(holder.pid)
+    try:
+        if stack.holder() == holder:
+            signal.pidfd_send_signal(process, signal.SIGTERM)
+        if not select.select([process], [], [], within)[0]:
             console.print(f"it did not stop within {within:g} s: it is killed", highlight=False)
-            os.kill(holder.pid, signal.SIGKILL)  # the kernel ends its children with it
-            deadline += within
-        time.sleep(0.1)
+            signal.pidfd_send_signal(process, signal.SIGKILL)  # the kernel ends its children with it
+            select.select([process], [], [], within)
+    finally:
+        os.close(process)
     with suppress(StackHeld), stack.held("up"):
         stack.end_leftovers()
     console.print("stopped", highlight=False)

@@ -69,7 +69,6 @@ class KafkaSource:
                 "auto.offset.reset": "error",
                 "fetch.wait.max.ms": "100",
                 "queued.max.messages.kbytes": "131072",
-                "log_level": "3",
             }
         )
         self._patience = patience

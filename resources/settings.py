@@ -163,6 +163,7 @@ class Settings(BaseSettings):
             "bootstrap.servers": self.kafka_bootstrap_servers,
             "security.protocol": self.kafka_security_protocol,
             "client.id": "headwater",
+            "log_level": "3",  # errors: librdkafka's chatter is not for people
         }
         if self.kafka_sasl_mechanism is not None:
             config["sasl.mechanism"] = self.kafka_sasl_mechanism

@@ -21,6 +21,9 @@ _ALIVE = [
     dg.DagsterRunStatus.STARTING,
     dg.DagsterRunStatus.STARTED,
 ]
+MAX_RUNTIME_TAG = "dagster/max_runtime"
+"""Dagster's tag: a run that was not heard of for this long, its process dead, is failed and frees its slot."""
+_GRACE = timedelta(minutes=5)
 SUCCESSOR_BEFORE = timedelta(seconds=45)
 """The next lease is requested this long before the last one ends: its process starts in the meantime."""
 
@@ -104,7 +107,8 @@ def micro_batches(
     if found is None:
         return dg.SkipReason("nothing new, or a run is at it")
     key, at = found
-    return dg.RunRequest(run_key=key, tags={POSITION_TAG: at})
+    longest = 2 * platform.settings.lease + _GRACE
+    return dg.RunRequest(run_key=key, tags={POSITION_TAG: at, MAX_RUNTIME_TAG: str(int(longest.total_seconds()))})
 
 
 def _attempts(instance: dg.DagsterInstance, at: str, now: datetime) -> list[Attempt]:

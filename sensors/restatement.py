@@ -73,7 +73,9 @@ def due_hours(platform: Platform, ledger: pl.DataFrame, now: datetime) -> list[d
     """Starts of the hours of activity that are stale, and whose tier is due."""
     touched = platform.lake.scan(touched_hours.TABLE).select("event_hour", "silver_version").collect()
     computed = ledger.filter(table=activity_hours.TABLE.name)
-    return restatement.due(restatement.stale_hours(touched, computed), computed, now)
+    # What lies before the first partition has none, and would be asked for again for ever.
+    stale = [hour for hour in restatement.stale_hours(touched, computed) if hour >= platform.partitions.hourly.start]
+    return restatement.due(stale, computed, now)
 
 
 def due_days(platform: Platform, ledger: pl.DataFrame, now: datetime) -> list[datetime]:
@@ -86,7 +88,7 @@ def due_days(platform: Platform, ledger: pl.DataFrame, now: datetime) -> list[da
         *restatement.stale_histories(hours, histories, now.astimezone(zone).date(), zone),
         *restatement.stale_days(histories, users, zone),
     }
-    starts = {Window.of_days(day, day, zone).start for day in stale}
+    starts = {Window.of_days(day, day, zone).start for day in stale if day >= platform.settings.start_date}
     ripened = set(_ripened(platform))
     return sorted(ripened | set(restatement.due(sorted(starts - ripened), users, now)))
 

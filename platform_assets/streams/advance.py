@@ -14,10 +14,10 @@ from datetime import datetime, timedelta
 import dagster as dg
 
 from partitions import Window
-from platform_assets.bronze import client_events
+from platform_assets.bronze import client_events, dead_letters
 from platform_assets.gold import live_metrics
 from platform_assets.platform import Platform
-from platform_assets.silver import events
+from platform_assets.silver import events, late_arrivals, outcomes, quarantine
 from platform_assets.streams.micro_batches import MicroBatches, Step
 
 STREAMS_POOL = "streams"
@@ -30,48 +30,60 @@ _DISPLAY_EVERY = timedelta(minutes=1)
 _SHOWN_AT_ONCE = 6
 
 
+Touched = dict[str, dict[datetime, int]]
+"""Per table, the touched hours and how many rows or records of each came."""
+
+_BY_INGESTION = (client_events.TABLE, dead_letters.TABLE, quarantine.TABLE, outcomes.TABLE)
+_BY_EVENT = (events.TABLE, late_arrivals.TABLE, live_metrics.TABLE)
+
+
+def touched_by(step: Step) -> Touched:
+    """The hours of each table that a micro-batch touched."""
+    return {table.name: step.ingestion_hours for table in _BY_INGESTION} | {
+        table.name: step.event_hours for table in _BY_EVENT
+    }
+
+
 class Display:
     """The touched hours, told to Dagster as materializations: for people to see, nothing rests on them."""
 
     def __init__(self, context: dg.OpExecutionContext, platform: Platform) -> None:
         self._context = context
         self._platform = platform
-        self._rows: dict[dg.AssetKey, dict[datetime, int]] = defaultdict(lambda: defaultdict(int))
         self._told_at = time.monotonic()
+        self.untold: Touched = defaultdict(lambda: defaultdict(int))
 
-    def add(self, step: Step) -> None:
-        """Take note of what a micro-batch touched."""
-        for hour, rows in step.ingestion_hours.items():
-            self._rows[client_events.TABLE.asset_key][hour] += rows
-        for hour, rows in step.event_hours.items():
-            self._rows[events.TABLE.asset_key][hour] += rows
-            self._rows[live_metrics.TABLE.asset_key][hour] += rows
+    def add(self, touched: Touched) -> None:
+        """Take note of touched hours."""
+        for name, hours in touched.items():
+            for hour, rows in hours.items():
+                self.untold[name][hour] += rows
 
-    def tell(self, *, everything: bool = False) -> None:
-        """Log a materialization for each touched hour, once a minute for the newest ones, and all at the end.
+    def tell_newest(self) -> None:
+        """Once a minute, log a materialization for the newest touched hours.
 
         Each costs tens of milliseconds, in which no micro-batch runs: so the older hours wait for the end.
         """
-        if not everything and time.monotonic() - self._told_at < _DISPLAY_EVERY.total_seconds():
-            return
-        self._told_at = time.monotonic()
+        if time.monotonic() - self._told_at >= _DISPLAY_EVERY.total_seconds():
+            self._told_at = time.monotonic()
+            self.tell(newest=_SHOWN_AT_ONCE)
+
+    def tell(self, newest: int | None = None) -> None:
+        """Log a materialization for each touched hour of each table, or for the newest ones only."""
         watermark = self._platform.watermark()
-        for asset_key, hours in self._rows.items():
-            newest = sorted(hours)[-(len(hours) if everything else _SHOWN_AT_ONCE) :]
-            for hour in newest:
-                keys = self._platform.partitions.keys("hour", Window.of_hour(hour))
+        for name, hours in self.untold.items():
+            for hour in sorted(hours, reverse=True)[:newest]:
                 rows = hours.pop(hour)
-                for key in keys:  # none for an hour before the first partition
-                    metadata: dict[str, dg.MetadataValue] = {"rows added": dg.MetadataValue.int(rows)}
+                for key in self._platform.partitions.keys("hour", Window.of_hour(hour)):  # none before the first one
+                    metadata: dict[str, dg.MetadataValue] = {"records taken in": dg.MetadataValue.int(rows)}
                     if watermark is not None:
                         metadata["watermark"] = dg.MetadataValue.timestamp(watermark)
-                    self._context.log_event(
-                        dg.AssetMaterialization(asset_key=asset_key, partition=key, metadata=metadata)
-                    )
+                    shown = dg.AssetMaterialization(asset_key=name.split("/"), partition=key, metadata=metadata)
+                    self._context.log_event(shown)
 
 
 @dg.op(pool=STREAMS_POOL, description="Kafka → bronze → silver → live metrics, micro-batch by micro-batch.")
-def advance_client_events(context: dg.OpExecutionContext, platform: dg.ResourceParam[Platform]) -> None:
+def advance_client_events(context: dg.OpExecutionContext, platform: dg.ResourceParam[Platform]) -> Touched:
     """Hold the client events' stream until it is quiet or the lease ends."""
     settings = platform.settings
     ends = time.monotonic() + settings.lease.total_seconds()
@@ -88,13 +100,21 @@ def advance_client_events(context: dg.OpExecutionContext, platform: dg.ResourceP
                     break
             else:
                 quiet_since = None
-                display.add(step)
+                display.add(touched_by(step))
                 context.log.debug(f"micro-batch: {step}")
-            display.tell()
+            display.tell_newest()
             if step is None or step.records < settings.micro_batch_records:  # a backlog is eaten without a pause
                 pause = now + settings.trigger_interval.total_seconds() - time.monotonic()
                 time.sleep(max(0.0, min(pause, ends - time.monotonic())))
-    display.tell(everything=True)
+    return {name: dict(hours) for name, hours in display.untold.items()}
+
+
+@dg.op(description="Show the hours that were touched as materializations. The streams are free meanwhile.")
+def show_touched_hours(context: dg.OpExecutionContext, platform: dg.ResourceParam[Platform], touched: Touched) -> None:
+    """Tell Dagster of the touched hours that it was not told of yet."""
+    display = Display(context, platform)
+    display.add(touched)
+    display.tell()
 
 
 @dg.job(
@@ -103,4 +123,4 @@ def advance_client_events(context: dg.OpExecutionContext, platform: dg.ResourceP
 )
 def advance() -> None:
     """Hold the streams for a lease."""
-    advance_client_events()
+    show_touched_hours(advance_client_events())

@@ -33,6 +33,11 @@ from resources.records import (
 )
 from resources.settings import Settings
 
+
+class TableAhead(RuntimeError):
+    """A table has taken in more than the one above it holds: the lake was damaged, and nothing is read."""
+
+
 _EPOCH_ZERO = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -172,6 +177,12 @@ class MicroBatches:
     def _catch_up(self, writer: Writer, take: Callable[[Judgement, Batch], None]) -> None:
         goal = self.position()
         while (position := self._behind(writer)) != goal:
+            if any(position.offsets[p] > goal.offsets[p] for p in goal.offsets):
+                msg = (
+                    f"{writer.table.name} has taken in {position.offsets}, but {self._bronze.table.name} only holds up "
+                    f"to {goal.offsets}: bronze lost a commit (a power loss?). Run `headwater doctor`"
+                )
+                raise TableAhead(msg)
             bite = max(1, self._settings.micro_batch_records // len(goal.offsets))
             ends = {p: min(offset + bite, goal.offsets[p]) for p, offset in position.offsets.items()}
             next_position = Position(self._topic, self._epoch, ends)

@@ -273,3 +273,15 @@ def test_days_are_those_of_the_reporting_timezone(tmp_path: Path, zone: str) -> 
     run.restate()
     assert numbers(run)[date(2026, 2, 8)] == (1, 1, 1)
     assert numbers(run)[date(2026, 2, 9)] == (1, 2, 2)
+
+
+def test_an_hour_before_the_first_partition_stops_no_restatement(tmp_path: Path) -> None:
+    run = Run.over(
+        tmp_path,
+        [late("early", TODAY - timedelta(hours=5), NOON), on_time("p1", NOON - timedelta(hours=1))],
+        NOON,
+        start_date=TODAY.date(),
+    )
+    run.drain()
+    run.restate()
+    assert numbers(run)[day(0)] == (1, 1, 1)

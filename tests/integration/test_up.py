@@ -162,6 +162,22 @@ def test_down_with_nothing_up_says_so(stack: Stack) -> None:
     assert "nothing is up" in said.getvalue()
 
 
+def test_down_asks_the_holder_and_kills_it_where_it_is_deaf(stack: Stack) -> None:
+    script = (
+        "import pathlib, signal, time; from local_stack.stack import Stack\n"
+        f"with Stack(pathlib.Path({str(stack.var)!r})).held('up'):\n"
+        "    DEAF\n    print('held', flush=True)\n    time.sleep(60)"
+    )
+    deaf = "signal.signal(signal.SIGTERM, signal.SIG_IGN)"
+    for does, status in (("pass", -signal.SIGTERM), (deaf, -signal.SIGKILL)):
+        with subprocess.Popen([sys.executable, "-c", script.replace("DEAF", does)], stdout=subprocess.PIPE) as holder:
+            assert holder.stdout is not None
+            assert holder.stdout.readline() == b"held\n"
+            assert down(stack.var, Console(file=io.StringIO()), within=1.0) == 0
+        assert holder.returncode == status
+    assert stack.holder() is None
+
+
 def test_only_processes_of_this_stack_are_ended(stack: Stack) -> None:
     ours = subprocess.Popen(["sleep", "60"], env={**os.environ, MARK: str(stack.var)})
     spared = subprocess.Popen(["sleep", "60"], env={**os.environ, MARK: str(stack.var)})

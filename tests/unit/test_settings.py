@@ -32,6 +32,7 @@ def test_the_environment_sets_what_its_names_say(monkeypatch: pytest.MonkeyPatch
     assert settings.kafka_config() == {
         "bootstrap.servers": "broker:9093",
         "client.id": "headwater",
+        "log_level": "3",
         "security.protocol": "SASL_SSL",
         "sasl.mechanism": "SCRAM-SHA-512",
         "sasl.username": "reader",
