@@ -8,7 +8,7 @@ from partitions import Partitions
 from platform_assets.assets import ledger_spec, rebuilt_asset
 from platform_assets.bronze import client_events, dead_letters
 from platform_assets.gold import active_users, live_metrics, person_days
-from platform_assets.maintenance import hourly_maintenance, maintain, nightly, nightly_maintenance
+from platform_assets.maintenance import maintain, nightly, nightly_maintenance, regular_maintenance
 from platform_assets.ops import computations
 from platform_assets.platform import Platform
 from platform_assets.quality.checks import asset_check, checks_of
@@ -89,7 +89,7 @@ def build_defs(platform: Platform) -> dg.Definitions:
         asset_checks=[asset_check(check, partitions) for check in checks_of(TABLES)],
         jobs=[advance, check_latest_due, maintain, nightly, restate_hours, restate_days],
         sensors=[micro_batches, restatements],
-        schedules=[hourly_maintenance, nightly_maintenance, hourly_checks],
+        schedules=[regular_maintenance, nightly_maintenance, hourly_checks],
         resources={"platform": platform},
         executor=dg.in_process_executor,
     )

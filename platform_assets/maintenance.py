@@ -17,18 +17,25 @@ from deltalake.exceptions import CommitFailedError
 
 from partitions import Window
 from platform_assets.bronze import client_events
+from platform_assets.gold import live_metrics
 from platform_assets.ops import computations
 from platform_assets.platform import Platform
-from platform_assets.silver import events
+from platform_assets.silver import events, outcomes, touched_hours
 from platform_assets.streams.advance import STREAMS_POOL
 from platform_assets.table import Table
 from resources.lake import WRITER_PROPERTIES, Lake, Writer, retrying
 
 MAINTENANCE_POOL = "maintenance"
+FOLLOWERS = (outcomes.TABLE, live_metrics.TABLE, touched_hours.TABLE)
+"""The tables that catch up from silver's log."""
 FILES_PER_PARTITION = 8
 """A date's partition with more small files than this is compacted."""
 TARGET_BYTES = 256 * 2**20
 """The size that compaction aims at; larger files are left alone."""
+
+
+_NEAR_THE_END = 100
+"""Versions of silver that its followers may be behind while its log is trimmed: minutes, where the log holds hours."""
 
 
 class DoubleCompaction(RuntimeError):
@@ -108,19 +115,28 @@ def cluster(platform: Platform, table: Table) -> list[date]:
     return clustered
 
 
-def tidy(lake: Lake, table: Table, retention: timedelta) -> dict[str, int]:
-    """Write a checkpoint, drop log entries and files that nothing needs any more.
+def trim_log(lake: Lake, table: Table) -> None:
+    """Write a checkpoint, and drop the log entries behind it that nothing needs any more.
 
-    A vacuum of less than 7 days beside a writer can corrupt a table: the setting refuses that, and so does delta-rs.
-
-    Returns:
-        ``files vacuumed``.
+    Every commit lists the log, so its length is paid for by every micro-batch. Silver's log is what its followers
+    catch up from: it is only trimmed when they are near its end.
     """
     handle = lake.open(table)
+    if table is events.TABLE:
+        taken_in = [lake.open(follower).transaction_version(events.FOLLOWS) or 0 for follower in FOLLOWERS]
+        if min(taken_in) < handle.version() - _NEAR_THE_END:
+            return
     handle.create_checkpoint()
     handle.cleanup_metadata()
-    vacuumed = handle.vacuum(retention_hours=int(retention.total_seconds() // 3600), dry_run=False)
-    return {"files vacuumed": len(vacuumed)}
+
+
+def vacuum(lake: Lake, table: Table, retention: timedelta) -> int:
+    """Delete the files that no version within the retention needs. Returns their number.
+
+    A vacuum of less than 7 days beside a writer can corrupt a table: the setting refuses that, and so does delta-rs.
+    """
+    hours = int(retention.total_seconds() // 3600)
+    return len(lake.open(table).vacuum(retention_hours=hours, dry_run=False))
 
 
 def retain(platform: Platform) -> datetime | None:
@@ -165,11 +181,12 @@ def maintain_tables(context: dg.OpExecutionContext, platform: dg.ResourceParam[P
         )
 
 
-@dg.op(pool=MAINTENANCE_POOL, description="Checkpoints; log entries and files past their retention go.")
-def tidy_tables(context: dg.OpExecutionContext, platform: dg.ResourceParam[Platform]) -> None:
-    """Tidy every table."""
+@dg.op(pool=MAINTENANCE_POOL, description="Files that were removed from the tables, and are past their retention, go.")
+def vacuum_tables(context: dg.OpExecutionContext, platform: dg.ResourceParam[Platform]) -> None:
+    """Vacuum every table."""
     for table in _all_tables():
-        context.log.info(f"{table.name}: {tidy(platform.lake, table, platform.settings.file_retention)}")
+        files = vacuum(platform.lake, table, platform.settings.file_retention)
+        context.log.info(f"{table.name}: {files} files vacuumed")
 
 
 @dg.op(pool=STREAMS_POOL, description="Bronze records past their retention go. Holds the streams meanwhile.")
@@ -179,21 +196,24 @@ def retain_records(context: dg.OpExecutionContext, platform: dg.ResourceParam[Pl
     context.log.info("nothing is past its retention" if since is None else f"bronze holds all records from {since} on")
 
 
-@dg.job(executor_def=dg.in_process_executor, description="Hourly: compaction, and clustering of closed dates.")
+@dg.job(
+    executor_def=dg.in_process_executor,
+    description="Every ten minutes: compaction, clustering of closed dates, trimming of logs.",
+)
 def maintain() -> None:
     """Keep the tables quick to read."""
     maintain_tables()
 
 
-@dg.job(executor_def=dg.in_process_executor, description="Nightly: checkpoints, vacuum, retention.")
+@dg.job(executor_def=dg.in_process_executor, description="Nightly: vacuum, retention.")
 def nightly() -> None:
     """Keep the tables bounded."""
-    tidy_tables()
+    vacuum_tables()
     retain_records()
 
 
-hourly_maintenance = dg.ScheduleDefinition(
-    job=maintain, cron_schedule="7 * * * *", default_status=dg.DefaultScheduleStatus.RUNNING
+regular_maintenance = dg.ScheduleDefinition(
+    job=maintain, cron_schedule="7-59/10 * * * *", default_status=dg.DefaultScheduleStatus.RUNNING
 )
 nightly_maintenance = dg.ScheduleDefinition(
     job=nightly, cron_schedule="15 3 * * *", default_status=dg.DefaultScheduleStatus.RUNNING
@@ -205,6 +225,7 @@ def _maintained(platform: Platform) -> Iterator[tuple[Table, dict[str, int]]]:
         figures = compact(platform.lake, table)
         if table is events.TABLE:
             figures["dates clustered"] = len(cluster(platform, table))
+        trim_log(platform.lake, table)
         yield table, figures
 
 

@@ -7,7 +7,10 @@ decoded at all is dead-lettered; what decodes but has a wrong shape is quarantin
 
 from __future__ import annotations
 
+import gc
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import msgspec
@@ -72,23 +75,24 @@ def decode(records: pl.DataFrame) -> Decoded:
     good: list[int] = []
     malformed: list[tuple[int, list[str]]] = []
     undecodable: list[tuple[int, list[str]]] = []
-    for row, value in enumerate(records["value"].to_list()):
-        try:
-            if value is None or len(value) > MAX_EVENT_BYTES or value.count(b'"event_id"') > 1:
-                raise _Suspect
-            if not value.isascii():
-                value.decode()  # the decoder passes over what it does not read, bad UTF-8 too
-            event = _DECODER.decode(value)
-            if not bytes(event.properties).startswith(_OBJECT_OR_NULL):
-                raise _Suspect
-        except (_Suspect, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            examined, is_object, reasons = _examine(value)
-            if examined is None:
-                (malformed if is_object else undecodable).append((row, reasons))
-                continue
-            event = examined
-        decoded.append(event)
-        good.append(row)
+    with _without_collection():
+        for row, value in enumerate(records["value"].to_list()):
+            try:
+                if value is None or len(value) > MAX_EVENT_BYTES or value.count(b'"event_id"') > 1:
+                    raise _Suspect
+                if not value.isascii():
+                    value.decode()  # the decoder passes over what it does not read, bad UTF-8 too
+                event = _DECODER.decode(value)
+                if not bytes(event.properties).startswith(_OBJECT_OR_NULL):
+                    raise _Suspect
+            except (_Suspect, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                examined, is_object, reasons = _examine(value)
+                if examined is None:
+                    (malformed if is_object else undecodable).append((row, reasons))
+                    continue
+                event = examined
+            decoded.append(event)
+            good.append(row)
     return Decoded(
         events=_columns(decoded, records[good].select(_COORDINATES)),
         malformed=_refused(records, malformed),
@@ -96,12 +100,25 @@ def decode(records: pl.DataFrame) -> Decoded:
     )
 
 
+@contextmanager
+def _without_collection() -> Iterator[None]:
+    """Hold back the garbage collector: it would walk all the new objects again and again, and they hold no cycles."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
 class _Suspect(Exception):
     """A value that the fast path may not judge."""
 
 
 def _columns(events: list[WireEvent], coordinates: pl.DataFrame) -> pl.DataFrame:
-    batches = [_batch(events[i : i + _CHUNK]) for i in range(0, len(events), _CHUNK)]
+    with _without_collection():
+        batches = [_batch(events[i : i + _CHUNK]) for i in range(0, len(events), _CHUNK)]
     frame = pl.DataFrame(pa.Table.from_batches(batches, schema=_WIRE_COLUMNS)).with_columns(
         pl.col("properties").cast(pl.String)
     )

@@ -10,6 +10,7 @@ import base64
 import time
 from collections.abc import Mapping
 from datetime import timedelta
+from operator import methodcaller
 from types import TracebackType
 from typing import cast
 
@@ -71,14 +72,16 @@ class KafkaSource:
                 "queued.max.messages.kbytes": "131072",
             }
         )
+        # Its requests do not queue behind the reader's fetches, which wait for records on the same connection.
+        self._asker = Consumer({**config, "group.id": "headwater"})
         self._patience = patience
         self._assigned: Position | None = None
-        self._received: list[Message] = []
+        self._kept = pl.DataFrame(schema=RECORD_SCHEMA)
         """Received, and not yet handed out: what lay beyond the last cut."""
         self._last: dict[int, int] = {}
         """Behind the newest message received of a partition."""
         self._ends: dict[int, int] = {}
-        """Where a partition was read to its end, and nothing came since."""
+        """Where a partition was read to its end."""
 
     def __enter__(self) -> KafkaSource:
         return self
@@ -91,6 +94,7 @@ class KafkaSource:
     def close(self) -> None:
         """Leave the cluster."""
         self._consumer.close()
+        self._asker.close()
 
     def held(self, topic: str, position: Position | None = None) -> dict[int, Held]:
         """See `RecordSource.held`. An end below the position is believed only when a fetch confirms it.
@@ -102,12 +106,12 @@ class KafkaSource:
             KafkaUnreachable: No broker answered.
         """
         try:
-            listed = self._consumer.list_topics(topic, timeout=_TIMEOUT).topics[topic]
+            listed = self._asker.list_topics(topic, timeout=_TIMEOUT).topics[topic]
             if listed.error is not None or not listed.partitions:
                 msg = f"the cluster has no topic {topic!r} ({listed.error}); create it, or set its name"
                 raise TopicMissing(msg)
             held = {
-                partition: Held(*self._consumer.get_watermark_offsets(TopicPartition(topic, partition), _TIMEOUT))
+                partition: Held(*self._asker.get_watermark_offsets(TopicPartition(topic, partition), _TIMEOUT))
                 for partition in sorted(listed.partitions)
             }
             return held if position is None else self._confirmed(position, held)
@@ -144,14 +148,14 @@ class KafkaSource:
             return None
         self._assign(position)
         self._assigned = None  # until the read has succeeded
-        self._receive(position, goal, max_records, max_bytes)
-        read = _frame(self._received, position.epoch)
+        read = self._receive(position, goal, max_records, max_bytes)
         newest = read.group_by("partition").agg(pl.col("ingested_at").max().dt.timestamp("us"))
         waiting = [partition for partition, high in goal.items() if self._reached(partition) < high]
         records = cut_at_one_time(read, waiting, dict(newest.iter_rows()))
         taken = advanced(position, records)
-        self._received = [m for m in self._received if _offset(m) >= taken.offsets[_partition(m)]]
-        kept = {_partition(m) for m in self._received}
+        is_beyond = pl.col("offset") >= pl.col("partition").replace_strict(taken.offsets, return_dtype=pl.Int64)
+        self._kept = read.filter(is_beyond)
+        kept = set(self._kept["partition"].unique())
         ends = {p: end for p, end in self._ends.items() if p not in kept and p in position.offsets}
         next_position = advanced(position, records, ends)
         self._assigned = next_position
@@ -177,94 +181,89 @@ class KafkaSource:
             for message in self._consumer.consume(_CONSUME_AT_ONCE, timeout=_POLL):
                 error = message.error()
                 is_end = error is not None and error.code() == KafkaError._PARTITION_EOF
-                (found if error is None or is_end else refused).add(_partition(message))
+                (found if error is None or is_end else refused).add(cast("int", message.partition()))
         return found - refused
 
     def _assign(self, position: Position) -> None:
         """Continue where the last read ended, or seek."""
         if self._assigned == position:
             return
-        self._received, self._last, self._ends = [], {}, {}
+        self._kept, self._last, self._ends = self._kept.clear(), {}, {}
         self._consumer.assign([TopicPartition(position.topic, p, offset) for p, offset in position.offsets.items()])
 
-    def _receive(self, position: Position, goal: Mapping[int, int], max_records: int, max_bytes: int) -> None:
+    def _receive(self, position: Position, goal: Mapping[int, int], max_records: int, max_bytes: int) -> pl.DataFrame:
         """Receive until the caps are reached, or all that the topic held when the read began."""
-        size = sum(len(m) for m in self._received)
-        heard = {_partition(m) for m in self._received}
+        frames = [self._kept]
+        count, size = self._kept.height, int(self._kept["value"].bin.size().sum() or 0)
+        heard = set(self._kept["partition"].unique())
         deadline = time.monotonic() + self._patience.total_seconds()
         while behind := {p for p, high in goal.items() if self._reached(p) < high}:
             # With a cap reached, go on only until each partition behind was heard: the cut needs its time.
-            if (len(self._received) >= max_records or size >= max_bytes) and behind <= heard:
-                return
+            if (count >= max_records or size >= max_bytes) and behind <= heard:
+                break
             polled = self._consumer.consume(_CONSUME_AT_ONCE, timeout=_POLL)
-            for message in polled:
-                error = message.error()
-                if error is None:
-                    self._received.append(message)
-                    self._last[_partition(message)] = _offset(message) + 1
-                    self._ends.pop(_partition(message), None)
-                    heard.add(_partition(message))
-                    size += len(message)
-                elif error.code() == KafkaError._PARTITION_EOF:
-                    self._ends[_partition(message)] = _offset(message)
-                else:
-                    msg = f"reading {position.topic}: {error.str()}"
-                    raise KafkaUnreachable(msg)
+            received = [message for message in polled if message.error() is None]
+            if received:
+                frame = _frame(received, position.epoch)
+                frames.append(frame)
+                count, size = count + frame.height, size + sum(map(len, received))
+                last = {p: n + 1 for p, n in zip(frame["partition"], frame["offset"], strict=True)}
+                self._last |= last
+                heard |= last.keys()
+            if len(received) < len(polled):
+                self._take_notice(position.topic, [message for message in polled if message.error() is not None])
             if polled:
                 deadline = time.monotonic() + self._patience.total_seconds()
-            elif behind <= set(self._ends):
-                return  # an open transaction holds back what the watermark counts already
+            elif behind <= self._ends.keys():
+                break  # an open transaction holds back what the watermark counts already
             elif time.monotonic() > deadline:
                 msg = (
                     f"{position.topic}: partitions {sorted(behind)} hold records that did not come in {self._patience}"
                 )
                 raise KafkaUnreachable(msg)
+        return pl.concat(frames)
+
+    def _take_notice(self, topic: str, events: list[Message]) -> None:
+        """Remember where partitions end; everything else that the client tells is an error."""
+        for event in events:
+            error = event.error()
+            if error is None or error.code() != KafkaError._PARTITION_EOF:
+                msg = f"reading {topic}: {error.str() if error is not None else 'no error told'}"
+                raise KafkaUnreachable(msg)
+            self._ends[cast("int", event.partition())] = cast("int", event.offset())
 
     def _reached(self, partition: int) -> int:
         """The offset up to which a partition was received."""
         return max(self._last.get(partition, -1), self._ends.get(partition, -1))
 
 
-def _partition(message: Message) -> int:
-    return cast("int", message.partition())
-
-
-def _offset(message: Message) -> int:
-    return cast("int", message.offset())
+_PARTITION, _OFFSET, _TIMESTAMP = methodcaller("partition"), methodcaller("offset"), methodcaller("timestamp")
+_KEY, _VALUE, _HEADERS = methodcaller("key"), methodcaller("value"), methodcaller("headers")
 
 
 def _frame(messages: list[Message], epoch: int) -> pl.DataFrame:
-    times = []
-    for message in messages:
-        kind, instant = message.timestamp()
-        if kind == TIMESTAMP_NOT_AVAILABLE:
-            msg = (
-                f"{message.topic()}, partition {message.partition()}, offset {message.offset()} has no timestamp: "
-                "its hour cannot be told. Records need message format 1 or later (Kafka 0.10)"
-            )
-            raise ValueError(msg)
-        times.append(min(max(instant, 0), LAST_MILLISECOND))
-    frame = pl.DataFrame(
+    """Messages of one topic as rows of `RECORD_SCHEMA`; column by column, for each call per message counts."""
+    kinds, times = zip(*map(_TIMESTAMP, messages), strict=True)
+    if TIMESTAMP_NOT_AVAILABLE in kinds:
+        message = messages[kinds.index(TIMESTAMP_NOT_AVAILABLE)]
+        msg = (
+            f"{message.topic()}, partition {message.partition()}, offset {message.offset()} has no timestamp: "
+            "its hour cannot be told. Records need message format 1 or later (Kafka 0.10)"
+        )
+        raise ValueError(msg)
+    headers = list(map(_HEADERS, messages))
+    if any(headers):
+        headers = [[{"key": key, "value": value} for key, value in pairs] if pairs else None for pairs in headers]
+    return pl.DataFrame(
         {
-            "topic": [m.topic() for m in messages],
+            "topic": pl.repeat(messages[0].topic(), len(messages), dtype=pl.String, eager=True),
             "epoch": pl.repeat(epoch, len(messages), dtype=pl.Int32, eager=True),
-            "partition": [m.partition() for m in messages],
-            "offset": [m.offset() for m in messages],
-            "ingested_at": pl.Series(times, dtype=pl.Int64).cast(pl.Datetime("ms", "UTC")),
-            "key": [_bytes(m.key()) for m in messages],
-            "value": [_bytes(m.value()) for m in messages],
-            "headers": [_headers(m) for m in messages],
+            "partition": list(map(_PARTITION, messages)),
+            "offset": list(map(_OFFSET, messages)),
+            "ingested_at": pl.Series(times, dtype=pl.Int64).clip(0, LAST_MILLISECOND).cast(pl.Datetime("ms", "UTC")),
+            "key": pl.Series(list(map(_KEY, messages)), dtype=pl.Binary),
+            "value": pl.Series(list(map(_VALUE, messages)), dtype=pl.Binary),
+            "headers": pl.Series(headers, dtype=RECORD_SCHEMA["headers"]),
         },
-        schema_overrides={k: v for k, v in RECORD_SCHEMA.items() if k != "ingested_at"},
-        strict=True,
-    )
-    return frame.cast({"ingested_at": RECORD_SCHEMA["ingested_at"]}).select(RECORD_SCHEMA.names())
-
-
-def _bytes(value: str | bytes | None) -> bytes | None:
-    return value.encode() if isinstance(value, str) else value
-
-
-def _headers(message: Message) -> list[dict[str, str | bytes | None]] | None:
-    headers = cast("list[tuple[str, bytes | None]] | None", message.headers())
-    return [{"key": key, "value": value} for key, value in headers] if headers else None
+        schema_overrides={"partition": pl.Int32, "offset": pl.Int64},
+    ).cast({"ingested_at": RECORD_SCHEMA["ingested_at"]})

@@ -96,19 +96,67 @@ def transform(accepted: pl.DataFrame) -> pl.DataFrame:
     return accepted.select(TABLE.schema.names())
 
 
-def arrivals(lake: Lake, handle: DeltaTable, accepted: pl.DataFrame, outside: Window | None = None) -> FirstArrivals:
+class KeyHashes:
+    """The key hashes of files that were looked into before. Files never change: each is read once.
+
+    Args:
+        lake: The lake.
+        most_rows: The hashes kept; beyond that they are forgotten, and read again where needed.
+    """
+
+    def __init__(self, lake: Lake, most_rows: int = 16_000_000) -> None:
+        self._lake = lake
+        self._most_rows = most_rows
+        self._numbers: dict[str, int] = {}
+        self._rows = pl.DataFrame(schema={"key_hash": pl.Int64, "file": pl.UInt32})
+
+    def files_with(self, files: list[str], hashes: pl.Series) -> list[str]:
+        """Of some files of the table, those that hold one of some hashes."""
+        unseen = [file for file in files if file not in self._numbers]
+        if self._rows.height > self._most_rows:
+            self._numbers, self._rows, unseen = {}, self._rows.clear(), files
+        if unseen:
+            first = len(self._numbers)
+            self._numbers |= {file: first + n for n, file in enumerate(unseen)}
+            read = pl.collect_all([self._lake.read_files([file]).select("key_hash") for file in unseen])
+            numbered = [
+                rows.with_columns(file=pl.lit(self._numbers[f], pl.UInt32))
+                for f, rows in zip(unseen, read, strict=True)
+            ]
+            self._rows = pl.concat([self._rows, *numbered])
+        wanted = {self._numbers[file]: file for file in files}
+        found = (
+            self._rows.lazy()
+            .filter(pl.col("file").is_in(list(wanted)))
+            .join(hashes.to_frame("key_hash").lazy(), on="key_hash", how="semi")
+            .select(pl.col("file").unique())
+            .collect()
+        )
+        return [wanted[number] for number in found["file"]]
+
+
+def arrivals(
+    lake: Lake,
+    handle: DeltaTable,
+    accepted: pl.DataFrame,
+    outside: Window | None = None,
+    known: KeyHashes | None = None,
+) -> FirstArrivals:
     """Tell which valid events stand beside the rows that are there.
 
     The cost is that of the batch and of the traffic in its events' hours, not of the table's age: only files
-    whose times reach the batch's are opened, and of those one narrow column is read, but for rows that match.
+    whose times reach the batch's are looked into, by one narrow column, and only those with a match are read.
 
     Args:
         lake: The lake.
         handle: The version of the table to compare with.
         accepted: Valid events.
         outside: Leave out the rows of this window, which are about to be replaced.
+        known: What a writer remembers from one batch to the next.
     """
     files = files_near(lake, TABLE, handle, "client_occurred_at", accepted["client_occurred_at"])
+    if known is not None:
+        files = known.files_with(files, accepted["key_hash"])
     if not files:
         present = TABLE.empty()
     else:

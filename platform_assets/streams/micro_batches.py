@@ -94,6 +94,7 @@ class MicroBatches:
         self._is_level = False
         self._epoch = epochs.current(self._bronze, source, self._topic, settings.start_at)
         self._is_identified = False
+        self._key_hashes = events.KeyHashes(lake)
 
     def position(self) -> Position:
         """How far bronze has read, new topic partitions included."""
@@ -202,7 +203,7 @@ class MicroBatches:
 
         def attempt() -> SilverStep:
             self._silver.refresh()
-            found = events.arrivals(self._lake, self._silver.handle, rows)
+            found = events.arrivals(self._lake, self._silver.handle, rows, known=self._key_hashes)
             predicate = None
             if not found.displaced.is_empty():
                 predicate = f"({events.sql_displaced(found.displaced)}) OR ({_sql_range(batch)})"

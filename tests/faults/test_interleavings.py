@@ -9,12 +9,17 @@ from __future__ import annotations
 import contextlib
 import functools
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 
+import polars as pl
 import pytest
+from deltalake.exceptions import CommitFailedError
 
 from partitions import Window
+from platform_assets.gold import live_metrics
 from platform_assets.silver import events, outcomes
 from platform_assets.streams.micro_batches import MicroBatches
 from platform_assets.table import Table
@@ -201,6 +206,26 @@ def test_batches_at_every_moment_of_a_rebuild(
         assert_nothing_lost_or_doubled(told, lake, held, undisturbed)
 
 
+def test_what_a_rebuild_changes_is_followed(eventful: Callable[[], EventfulLake], held: FrameSource) -> None:
+    """A rebuild that takes rows out of silver, in the midst of a batch: the live metrics lose them, too."""
+    lake = eventful()
+    batches = writer(lake, held)
+    before = lake.scan(events.TABLE).collect().height
+    lake.happenings = {
+        next_moment(lake, held, "before writing silver/events"): lambda: events.rebuild(
+            Lake(lake.url), timedelta(minutes=1), HOURS
+        )
+    }
+    step = batches.step()
+    assert step is not None
+    assert not lake.happenings
+    silver = lake.scan(events.TABLE).collect()
+    assert silver.height < before + step.kept, "the rebuild took nothing out"
+    counted = Counter(zip(silver["occurred_at"].dt.truncate("1m"), silver["event_name"], strict=True))
+    live = lake.scan(live_metrics.TABLE).group_by("minute", "event_name").agg(pl.col("events").sum()).collect()
+    assert {(minute, name): number for minute, name, number in live.iter_rows() if number} == counted
+
+
 def test_a_writer_that_was_replaced_is_fenced(held: FrameSource, lake: Lake, undisturbed: Lake) -> None:
     first = writer(lake, held)
     assert first.step() is not None
@@ -227,6 +252,19 @@ def test_every_table_fences_its_writer(table: Table, lake: Lake) -> None:
     with pytest.raises(Fenced, match="progress of app from None to 5"):
         second.record({"app": 5})
     first.record({"app": 6})
+
+
+def test_a_commit_on_a_stale_handle_is_refused(lake: Lake) -> None:
+    """Even if the commit in between is harmless in Delta's eyes: what was computed was computed without it."""
+    writer = Writer(lake, events.TABLE)
+    writer.progress("app")
+    writer.refresh()
+    lake.append(events.TABLE, events.TABLE.empty())
+    with pytest.raises(CommitFailedError):
+        writer.commit(events.TABLE.empty(), {"app": 1})
+    assert lake.open(events.TABLE).transaction_version("app") is None
+    writer.record({"app": 1})
+    assert lake.open(events.TABLE).transaction_version("app") == 1
 
 
 def test_progress_never_goes_back(lake: Lake) -> None:
