@@ -411,6 +411,7 @@ class _Running:
         """Start the parts, each when what it rests on is ready."""
         began = time.monotonic()
         self._lay_out()
+        self._make_instance()
         if self._state.embedded:
             self._start_broker()
         web_began = time.monotonic()
@@ -426,6 +427,12 @@ class _Running:
         if self._options.rate > 0 and (self._state.embedded or self._options.simulate):
             self._start_traffic()
         self._say_where(time.monotonic() - began)
+
+    def _make_instance(self) -> None:
+        """Make Dagster's databases, once, before anything uses them: two processes at it at once break them."""
+        if not (self._stack.dagster_home / "history").exists():
+            with _instance(self._stack.dagster_home) as instance:
+                instance.get_run_ids(limit=1)
 
     def watch(self) -> None:
         """Look after the parts until one ends.
