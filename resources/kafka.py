@@ -44,6 +44,7 @@ _TIMEOUT = 10.0
 _CONSUME_AT_ONCE = 10_000
 _POLL = 0.25
 _PROBE = 5.0
+_LEADER_MOVES = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE)
 
 
 class KafkaUnreachable(ConnectionError):
@@ -110,14 +111,22 @@ class KafkaSource:
             if listed.error is not None or not listed.partitions:
                 msg = f"the cluster has no topic {topic!r} ({listed.error}); create it, or set its name"
                 raise TopicMissing(msg)
-            held = {
-                partition: Held(*self._asker.get_watermark_offsets(TopicPartition(topic, partition), _TIMEOUT))
-                for partition in sorted(listed.partitions)
-            }
+            held = {partition: self._watermarks(topic, partition) for partition in sorted(listed.partitions)}
             return held if position is None else self._confirmed(position, held)
         except KafkaException as error:
             msg = f"Kafka does not answer for topic {topic!r}: {error.args[0].str()}"
             raise KafkaUnreachable(msg) from error
+
+    def _watermarks(self, topic: str, partition: int) -> Held:
+        """The watermarks of a topic partition; asked again while its leader moves."""
+        deadline = time.monotonic() + _TIMEOUT
+        while True:
+            try:
+                return Held(*self._asker.get_watermark_offsets(TopicPartition(topic, partition), _TIMEOUT))
+            except KafkaException as error:
+                if error.args[0].code() not in _LEADER_MOVES or time.monotonic() > deadline:
+                    raise
+                self._asker.list_topics(topic, timeout=_TIMEOUT)  # who leads it now
 
     def identity(self, topic: str) -> int | None:
         """See `RecordSource.identity`: 63 bits of the topic id that Kafka gives since 2.8; None from older brokers.
