@@ -13,7 +13,7 @@ import polars as pl
 from rich.console import Console
 
 from benchmarks import past, report
-from benchmarks.timing import PARTS, Spread, watched
+from benchmarks.timing import PARTS, Spread, other, watched
 from benchmarks.traffic import RATE, Deck, Traffic
 from platform_assets.bronze import client_events, dead_letters
 from platform_assets.definitions import create_tables
@@ -157,7 +157,7 @@ def _measured(lake: Lake, source: Given, size: int, step: Size) -> dict[str, obj
         wholes.append(whole)
         for part in PARTS:
             parts[part].append(spent.get(part, 0.0))
-        parts["other"].append(whole - sum(spent.values()))
+        parts["other"].append(other(whole, spent))
     assert duplicates > 0
     return {
         "rows": step.rows,

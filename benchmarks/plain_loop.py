@@ -13,13 +13,12 @@ def main() -> None:
     """Take in what comes until killed; the environment says where from and where to."""
     settings = Settings()
     platform = Platform.from_settings(settings)
-    with platform.source() as source:
-        batches = MicroBatches(platform.lake, source, settings)
+    with platform.source() as source, MicroBatches(platform.lake, source, settings) as batches:
         batches.catch_up()
         while True:
             began = time.monotonic()
             step = batches.step()
-            if step is None or step.records < settings.micro_batch_records:
+            if step is None or not step.has_more:
                 time.sleep(max(0.0, began + settings.trigger_interval.total_seconds() - time.monotonic()))
 
 

@@ -17,7 +17,7 @@ from deltalake import DeltaTable
 from rich.console import Console
 
 from benchmarks import bare, past, report
-from benchmarks.timing import PARTS, Prepared, Spread, in_turn, rate, ratio, watched
+from benchmarks.timing import PARTS, Prepared, Spread, in_turn, other, rate, ratio, watched
 from benchmarks.traffic import PARTITIONS, RATE, Deck, Record, Traffic, fill, frame
 from local_stack.broker import Broker, create_topic, free_port
 from platform_assets.bronze import client_events
@@ -310,8 +310,8 @@ def whole(bench: Bench) -> None:
         lake = bench.lake(history=True)
 
         def step() -> None:
-            with KafkaSource(bench.config) as source:
-                batches, got = MicroBatches(lake, source, bench.settings()), 0
+            got = 0
+            with KafkaSource(bench.config) as source, MicroBatches(lake, source, bench.settings()) as batches:
                 batches.catch_up()
                 with watched() as spent:
                     began = time.perf_counter()
@@ -319,7 +319,8 @@ def whole(bench: Bench) -> None:
                         done = batches.step()
                         assert done is not None
                         got += done.records
-                    spent["other"] = time.perf_counter() - began - sum(spent.values())
+                    whole = time.perf_counter() - began
+                spent["other"] = other(whole, spent)
                 for part, values in parts.items():
                     values.append(spent.get(part, 0.0) / got)
 

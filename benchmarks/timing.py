@@ -14,8 +14,9 @@ from unittest import mock
 
 from platform_assets.bronze import client_events
 from platform_assets.silver import events
-from platform_assets.streams import micro_batches
+from platform_assets.streams import micro_batches, reading
 from platform_assets.streams.followers import Followers
+from resources.kafka import KafkaSource
 from resources.lake import Writer
 
 Prepared = Callable[[], object]
@@ -88,7 +89,15 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 
 PARTS = ("read", "bronze", "decode and judge", "judged tables", "dedupe lookup", "silver commit", "followers")
-"""What a micro-batch does, in order; the rest of its time is `other`."""
+"""What a micro-batch does, in order."""
+
+BESIDE = ("read", "decode and judge")
+"""The parts that a thread of their own does beside the commits."""
+
+
+def other(whole: float, spent: Mapping[str, float]) -> float:
+    """The rest of a micro-batch's time: above all, waiting for what is done beside."""
+    return whole - sum(seconds for part, seconds in spent.items() if part not in BESIDE)
 
 
 @contextmanager
@@ -124,7 +133,9 @@ def watched() -> Iterator[dict[str, float]]:
         (Writer, "commit", of_table),
         (Followers, "follow", lambda *_: "followers"),
         (Followers, "catch_up", lambda *_: "followers"),
+        (reading, "judge", lambda *_: "decode and judge"),
         (micro_batches, "judge", lambda *_: "decode and judge"),
+        (KafkaSource, "read", lambda *_: "read"),
         (events, "arrivals", lambda *_: "dedupe lookup"),
     ]
     with ExitStack() as stack:

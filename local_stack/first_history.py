@@ -93,18 +93,17 @@ def take_in(platform: Platform, source: RecordSource, records: int, told: Progre
     Returns:
         The rows that came, per table and UTC hour.
     """
-    batches = MicroBatches(platform.lake, source, platform.settings)
-    batches.catch_up()
     hours: dict[Table, Counter[datetime]] = {
         table: Counter() for table in (client_events.TABLE, events.TABLE, live_metrics.TABLE)
     }
     done = 0
-    while (step := batches.step()) is not None:
-        done += step.records
-        hours[client_events.TABLE].update(step.ingestion_hours)
-        hours[events.TABLE].update(step.event_hours)
-        hours[live_metrics.TABLE].update(step.event_hours)
-        told(f"{done:,} of {records:,} records in the lake", done / max(1, records))
+    with MicroBatches(platform.lake, source, platform.settings) as batches:
+        while (step := batches.step()) is not None:
+            done += step.records
+            hours[client_events.TABLE].update(step.ingestion_hours)
+            hours[events.TABLE].update(step.event_hours)
+            hours[live_metrics.TABLE].update(step.event_hours)
+            told(f"{done:,} of {records:,} records in the lake", done / max(1, records))
     return hours
 
 

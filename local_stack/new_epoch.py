@@ -83,7 +83,8 @@ def open_new_epoch(lake: Lake, source: RecordSource, settings: Settings, start_a
     Raises:
         Fenced: A run holds the streams; nothing was opened.
     """
-    MicroBatches(lake, source, settings).catch_up()
+    with MicroBatches(lake, source, settings) as batches:
+        batches.catch_up()
     return epochs.open_next(lake, source, settings.client_events_topic, start_at)
 
 

@@ -641,8 +641,8 @@ class _Running:
         deadline = time.monotonic() + _DRAIN_SECONDS
         records = 0
         try:
-            with EmbeddedSource(self._config) as source:
-                batches = MicroBatches(Lake.from_settings(self._settings), source, self._settings)
+            lake = Lake.from_settings(self._settings)
+            with EmbeddedSource(self._config) as source, MicroBatches(lake, source, self._settings) as batches:
                 batches.catch_up()
                 while not self._signals.hurry and time.monotonic() < deadline:
                     step = batches.step()

@@ -128,8 +128,10 @@ def _columns(events: list[WireEvent], coordinates: pl.DataFrame) -> pl.DataFrame
     )
     # Python, and so whoever reads the lake with it, knows the years 1 to 9999 only.
     parsed = parsed.with_columns(pl.when(pl.col(name).dt.year().is_between(1, 9999)).then(name) for name in TIMESTAMPS)
+    faulty = [name for name in TIMESTAMPS if frame[name].null_count() < parsed[name].null_count()]
     bad = pl.concat_list(
-        pl.when(frame[name].is_not_null() & parsed[name].is_null()).then(pl.lit(name)) for name in TIMESTAMPS
+        pl.lit([], pl.List(pl.String)),
+        *(pl.when(frame[name].is_not_null() & parsed[name].is_null()).then(pl.lit(name)) for name in faulty),
     ).list.drop_nulls()
     return pl.concat([parsed, coordinates], how="horizontal").with_columns(
         key_hash=_key_hash(parsed), bad_timestamps=bad

@@ -168,7 +168,8 @@ class KafkaSource:
         ends = {p: end for p, end in self._ends.items() if p not in kept and p in position.offsets}
         next_position = advanced(position, records, ends)
         self._assigned = next_position
-        return None if next_position == position else Batch(records, position, next_position)
+        has_more = any(next_position.offsets[partition] < high for partition, high in goal.items())
+        return None if next_position == position else Batch(records, position, next_position, has_more)
 
     def _confirmed(self, position: Position, held: dict[int, Held]) -> dict[int, Held]:
         """Where the told end lies below a position: the position, if a fetch there finds the end or more."""

@@ -109,11 +109,13 @@ class Batch:
         records: Rows of `RECORD_SCHEMA`. Offsets may have gaps (transactions, compaction); the range has none.
         position: Where the batch begins.
         next_position: Where the next one begins.
+        has_more: Whether the source held records behind the batch when it was read.
     """
 
     records: pl.DataFrame
     position: Position
     next_position: Position
+    has_more: bool = False
 
 
 class RecordSource(Protocol):
@@ -278,7 +280,7 @@ class FrameSource:
             .sort("partition", "offset")
             .select(RECORD_SCHEMA.names())
         )
-        return Batch(records, position, advanced(position, records))
+        return Batch(records, position, advanced(position, records), has_more=records.height < wanted.height)
 
 
 def advanced(position: Position, records: pl.DataFrame, ends: Mapping[int, int] | None = None) -> Position:

@@ -33,30 +33,42 @@ def event_time(events: pl.LazyFrame) -> pl.LazyFrame:
 
 
 def judged(events: pl.LazyFrame, allowed_lateness: timedelta) -> pl.LazyFrame:
-    """Add ``occurred_at`` and ``reasons``: everything that keeps an event out of silver; empty if nothing does.
+    """Add ``occurred_at``, and ``is_valid``: nothing keeps the event out of silver. `reasons` tells what does.
+
+    Args:
+        events: The envelope, ``ingested_at``, and ``bad_timestamps``: the fields that hold no timestamp.
+        allowed_lateness: The greatest ``ingested_at - occurred_at`` let in.
+    """
+    is_faulty = pl.any_horizontal(pl.col("bad_timestamps").list.len() > 0, *_faults(allowed_lateness).values())
+    return event_time(events).with_columns(is_valid=~is_faulty.fill_null(value=False))
+
+
+def reasons(allowed_lateness: timedelta) -> pl.Expr:
+    """Everything that keeps an event out of silver, as a list; empty if nothing does.
 
     The reasons: ``empty:<field>``, ``not_a_timestamp:<field>``, ``no_actor`` (neither ``anonymous_id`` nor
     ``user_id``), ``from_the_future`` (after ``received_at`` by more than `CLOCK_NOISE`),
     ``received_in_the_future`` (``received_at`` after the record's own time by more than that), ``too_late``.
 
     Args:
-        events: The envelope, ``ingested_at``, and ``bad_timestamps``: the fields that hold no timestamp.
-        allowed_lateness: The greatest ``ingested_at - occurred_at`` let in.
+        allowed_lateness: As given to `judged`, whose result this is to be evaluated on.
     """
-    required = ("event_id", "source", "event_name", "schema_ref")
-    late = pl.col("ingested_at") - pl.col("occurred_at") > allowed_lateness
-    faults = [
-        *((pl.col(field).str.len_bytes() == 0, f"empty:{field}") for field in required),
-        (is_absent("anonymous_id") & is_absent("user_id"), "no_actor"),
-        (pl.col("occurred_at") > pl.col("received_at") + CLOCK_NOISE, "from_the_future"),
-        (pl.col("received_at") > pl.col("ingested_at") + CLOCK_NOISE, "received_in_the_future"),
-        (late, "too_late"),
-    ]
-    reasons = pl.concat_list(
+    return pl.concat_list(
         pl.col("bad_timestamps").list.eval("not_a_timestamp:" + pl.element()),
-        *(pl.when(fault).then(pl.lit(reason)) for fault, reason in faults),
+        *(pl.when(fault).then(pl.lit(reason)) for reason, fault in _faults(allowed_lateness).items()),
     ).list.drop_nulls()
-    return event_time(events).with_columns(reasons=reasons)
+
+
+def _faults(allowed_lateness: timedelta) -> dict[str, pl.Expr]:
+    """Reasons, and whether they hold; null where a timestamp is missing."""
+    required = ("event_id", "source", "event_name", "schema_ref")
+    return {
+        **{f"empty:{field}": pl.col(field).str.len_bytes() == 0 for field in required},
+        "no_actor": is_absent("anonymous_id") & is_absent("user_id"),
+        "from_the_future": pl.col("occurred_at") > pl.col("received_at") + CLOCK_NOISE,
+        "received_in_the_future": pl.col("received_at") > pl.col("ingested_at") + CLOCK_NOISE,
+        "too_late": pl.col("ingested_at") - pl.col("occurred_at") > allowed_lateness,
+    }
 
 
 def is_absent(field: str) -> pl.Expr:

@@ -12,7 +12,7 @@ from datetime import timedelta
 import polars as pl
 
 from platform_assets.bronze import dead_letters
-from platform_assets.semantics.events import judged, straggles
+from platform_assets.semantics.events import judged, reasons, straggles
 from platform_assets.silver import quarantine
 from platform_assets.silver.outcomes import tally
 from resources.json_events import decode
@@ -48,9 +48,9 @@ def judge(records: pl.DataFrame, allowed_lateness: timedelta) -> Judgement:
     """
     decoded = decode(records)
     events = judged(decoded.events.lazy(), allowed_lateness).collect()
-    is_valid = events["reasons"].list.len() == 0
     unbelievable = (
-        events.filter(~is_valid)
+        events.filter(~pl.col("is_valid"))
+        .with_columns(reasons=reasons(allowed_lateness))
         .select(
             *COORDINATES,
             pl.when(pl.col("occurred_at").dt.year().is_between(1, 9999)).then("occurred_at"),
@@ -59,13 +59,13 @@ def judge(records: pl.DataFrame, allowed_lateness: timedelta) -> Judgement:
         .join(records, on=COORDINATES, how="left", maintain_order="left")
     )
     malformed = decoded.malformed.with_columns(occurred_at=pl.lit(None, pl.Datetime("us", "UTC")))
-    valid = events.filter(is_valid).with_columns(
+    valid = events.filter("is_valid").with_columns(
         pl.col("is_bot", "is_test").fill_null(value=False),
         is_straggler=straggles(),
         event_date=pl.col("occurred_at").dt.date(),
     )
     return Judgement(
-        accepted=valid.drop("reasons", "bad_timestamps"),
+        accepted=valid.drop("is_valid", "bad_timestamps"),
         quarantined=pl.concat([quarantine.transform(malformed), quarantine.transform(unbelievable)]),
         dead_lettered=dead_letters.transform(decoded.undecodable),
     )

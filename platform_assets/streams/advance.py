@@ -89,8 +89,7 @@ def advance_client_events(context: dg.OpExecutionContext, platform: dg.ResourceP
     ends = time.monotonic() + settings.lease.total_seconds()
     quiet_since = None
     display = Display(context, platform)
-    with platform.source() as source:
-        batches = MicroBatches(platform.lake, source, settings)
+    with platform.source() as source, MicroBatches(platform.lake, source, settings) as batches:
         batches.catch_up()
         while (now := time.monotonic()) < ends:
             step = batches.step()
@@ -103,7 +102,7 @@ def advance_client_events(context: dg.OpExecutionContext, platform: dg.ResourceP
                 display.add(touched_by(step))
                 context.log.debug(f"micro-batch: {step}")
             display.tell_newest()
-            if step is None or step.records < settings.micro_batch_records:  # a backlog is eaten without a pause
+            if step is None or not step.has_more:  # a backlog is eaten without a pause
                 pause = now + settings.trigger_interval.total_seconds() - time.monotonic()
                 time.sleep(max(0.0, min(pause, ends - time.monotonic())))
     return {name: dict(hours) for name, hours in display.untold.items()}

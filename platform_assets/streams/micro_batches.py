@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from types import TracebackType
 
 import polars as pl
 
@@ -19,6 +20,7 @@ from platform_assets.silver import events, late_arrivals, quarantine
 from platform_assets.silver.judgement import Judgement, judge
 from platform_assets.streams import epochs
 from platform_assets.streams.followers import Followers, SilverStep, Streams
+from platform_assets.streams.reading import Reading
 from resources.lake import Change, Lake, Writer, retrying
 from resources.records import (
     RECORD_SCHEMA,
@@ -54,6 +56,7 @@ class Step:
         displaced: Rows of silver that gave way to an earlier arrival.
         quarantined: Records that break the contract.
         dead_lettered: Records that cannot be decoded.
+        has_more: Whether more records waited when these were read.
     """
 
     records: int
@@ -64,10 +67,11 @@ class Step:
     displaced: int
     quarantined: int
     dead_lettered: int
+    has_more: bool
 
 
 class MicroBatches:
-    """The writer of the client events' stream and of all that is fed by it.
+    """The writer of the client events' stream and of all that is fed by it. Use as a context manager, or `close` it.
 
     Args:
         lake: The lake; the tables must exist (`definitions.create_tables`).
@@ -83,6 +87,7 @@ class MicroBatches:
         self._lake = lake
         self._source = source
         self._settings = settings
+        self._reading = Reading(source, settings)
         self._topic = settings.client_events_topic
         self._dead_letters = Writer(lake, dead_letters.TABLE)
         self._quarantine = Writer(lake, quarantine.TABLE)
@@ -96,6 +101,18 @@ class MicroBatches:
         self._is_identified = False
         self._key_hashes = events.KeyHashes(lake)
 
+    def __enter__(self) -> MicroBatches:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop reading; call before the source is closed. What was committed stays, and nothing else matters."""
+        self._reading.close()
+
     def position(self) -> Position:
         """How far bronze has read, new topic partitions included."""
         offsets = {}
@@ -107,6 +124,7 @@ class MicroBatches:
 
     def catch_up(self) -> None:
         """Bring every table to where the one above it is, and take up new topic partitions. Call before `step`."""
+        self._reading.forget()
         epochs.add_partitions(self._bronze, self._source, self._topic, self._epoch)
         for writer, take in self._judged_tables():
             self._catch_up(writer, take)
@@ -119,13 +137,15 @@ class MicroBatches:
         self._check_identity()
         if not self._is_level:  # new, or the last step failed halfway: what it left out comes first
             self.catch_up()
-        position = self.position()
-        batch = self._source.read(position, self._settings.micro_batch_records, self._settings.micro_batch_bytes)
-        if batch is None:
+        taken = self._reading.take(self.position())
+        if taken is None:
             return None
+        batch = taken.batch
         self._is_level = False
         self._bronze.append(client_events.transform(batch.records), batch.next_position.transactions())
-        judgement = judge(batch.records, self._settings.allowed_lateness)
+        judgement = taken.judgement.result()
+        if batch.has_more:
+            self._reading.read_ahead(batch.next_position)
         for writer, take in self._judged_tables():
             self._behind(writer)  # reads the progress, so that a rival is noticed
             take(judgement, batch)
@@ -145,6 +165,7 @@ class MicroBatches:
             displaced=result.change.removed.height,
             quarantined=judgement.quarantined.height,
             dead_lettered=judgement.dead_lettered.height,
+            has_more=batch.has_more,
         )
 
     def _check_identity(self) -> None:

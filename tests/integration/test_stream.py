@@ -63,9 +63,7 @@ def lake(tmp_path: Path) -> Lake:
 def drain(lake: Lake, settings: Settings) -> int:
     """Take in everything that Kafka holds, with a writer of its own. Returns the number of records."""
     records = 0
-    with KafkaSource(settings.kafka_config()) as source:
-        batches = MicroBatches(lake, source, settings)
-        batches.catch_up()
+    with KafkaSource(settings.kafka_config()) as source, MicroBatches(lake, source, settings) as batches:
         while (step := batches.step()) is not None:
             records += step.records
     return records

@@ -262,8 +262,7 @@ def test_after_a_recreated_topic_a_new_epoch_is_opened_on_demand(
     lake = Lake(str(stack.lake))
     create_tables(lake)
     settings = Settings(kafka_bootstrap_servers=broker.bootstrap_servers)
-    with EmbeddedSource(config) as source:
-        batches = MicroBatches(lake, source, settings)
+    with EmbeddedSource(config) as source, MicroBatches(lake, source, settings) as batches:
         while batches.step() is not None:
             pass
     stack.keep(State(str(stack.lake), DAY, broker.bootstrap_servers, embedded=True))
@@ -285,9 +284,7 @@ def test_after_a_recreated_topic_a_new_epoch_is_opened_on_demand(
     assert "in the topic's former life" in said
     assert f"epoch 2 of {TOPIC} is open" in said
 
-    with EmbeddedSource(config) as source:
-        batches = MicroBatches(lake, source, settings)
-        batches.catch_up()
+    with EmbeddedSource(config) as source, MicroBatches(lake, source, settings) as batches:
         while batches.step() is not None:
             pass
         assert batches.position().epoch == 2

@@ -74,10 +74,9 @@ class Run:
 
     def drain(self) -> None:
         """Take everything in without Dagster: as if it had been killed before it heard of anything."""
-        batches = MicroBatches(self.lake, self.source, self.platform.settings)
-        batches.catch_up()
-        while batches.step() is not None:
-            pass
+        with MicroBatches(self.lake, self.source, self.platform.settings) as batches:
+            while batches.step() is not None:
+                pass
 
     def execute(self, job: str, **kwargs: object) -> dg.ExecuteInProcessResult:
         result = self.defs.get_job_def(job).execute_in_process(instance=self.instance, **kwargs)  # type: ignore[arg-type]

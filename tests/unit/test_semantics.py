@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from platform_assets.semantics.activity import active_users, history_before, next_day
 from platform_assets.semantics.arrivals import ARRIVAL_ORDER, first_arrivals
-from platform_assets.semantics.events import event_time, judged
+from platform_assets.semantics.events import event_time, judged, reasons
 from platform_assets.semantics.watermark import Newest, is_closed, is_final, watermark
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -42,7 +42,7 @@ def test_event_time(occurred: int, sent: int | None, expected: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "reasons"),
+    ("changes", "told"),
     [
         ({}, []),
         ({"event_id": ""}, ["empty:event_id"]),
@@ -60,7 +60,7 @@ def test_event_time(occurred: int, sent: int | None, expected: int) -> None:
         ),
     ],
 )
-def test_every_reason_is_told(changes: dict[str, object], reasons: list[str]) -> None:
+def test_every_reason_is_told(changes: dict[str, object], told: list[str]) -> None:
     event: dict[str, object] = {
         "event_id": "e",
         "source": "web",
@@ -80,7 +80,9 @@ def test_every_reason_is_told(changes: dict[str, object], reasons: list[str]) ->
         "bad_timestamps": pl.List(pl.String),
     }
     frame = pl.LazyFrame([{**event, **changes}], schema=schema)
-    assert judged(frame, timedelta(days=7)).collect()["reasons"].to_list() == [reasons]
+    week = timedelta(days=7)
+    found = judged(frame, week).select("is_valid", reasons=reasons(week)).collect()
+    assert found.to_dicts() == [{"is_valid": not told, "reasons": told}]
 
 
 deliveries = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 5)), max_size=20)
