@@ -108,6 +108,11 @@ class Stack:
         return self.var / "lake"
 
     @property
+    def landing(self) -> Path:
+        """The folder that third-party files land in, unless `HEADWATER_LANDING_URL` names another."""
+        return self.var / "landing"
+
+    @property
     def dagster_home(self) -> Path:
         """Dagster's home: its settings and its storage."""
         return self.var / "dagster"
@@ -164,9 +169,9 @@ class Stack:
         """
         given = Settings()
         state = self.state()
-        ours: dict[str, object] = {"lake_url": str(self.lake)}
+        ours: dict[str, object] = {"lake_url": str(self.lake), "landing_url": str(self.landing)}
         if state is not None:
-            ours = {"lake_url": state.lake_url, "start_date": state.start_date}
+            ours |= {"lake_url": state.lake_url, "start_date": state.start_date}
             if "kafka_bootstrap_servers" not in given.model_fields_set:
                 ours["kafka_bootstrap_servers"] = state.kafka
         return given.model_copy(update={k: v for k, v in ours.items() if k not in given.model_fields_set})
@@ -219,6 +224,7 @@ class Stack:
             environment_name("lake_url"): settings.lake_url,
             environment_name("start_date"): settings.start_date.isoformat(),
             environment_name("kafka_bootstrap_servers"): settings.kafka_bootstrap_servers,
+            environment_name("landing_url"): settings.landing_url or str(self.landing),
         }
 
     def end_leftovers(self, spared: Collection[int] = ()) -> int:

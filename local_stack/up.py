@@ -399,6 +399,7 @@ class _Running:
             "lake_url": state.lake_url,
             "start_date": state.start_date,
             "kafka_bootstrap_servers": state.kafka,
+            "landing_url": given.landing_url or str(stack.landing),
         }
         self._settings = given.model_copy(update=update)
         # Else librdkafka writes its remarks between our lines.
@@ -426,6 +427,7 @@ class _Running:
         self._start_daemon()
         if self._options.rate > 0 and (self._state.embedded or self._options.simulate):
             self._start_traffic()
+            self._deliver()
         self._say_where(time.monotonic() - began)
 
     def _make_instance(self) -> None:
@@ -580,6 +582,17 @@ class _Running:
             )
         self._told.ready("traffic", f"{self._options.rate:g} simulated events a second", began)
 
+    def _deliver(self) -> None:
+        """Let partners report on the days before today, where the landing folder is the stack's own."""
+        if self._settings.landing_url != str(self._stack.landing):
+            return
+        from local_stack.partners import deliver, reported_days  # noqa: PLC0415
+
+        began = time.monotonic()
+        days = reported_days(self._settings.start_date, datetime.now(self._settings.zone).date())
+        files = deliver(self._stack.landing, days)
+        self._told.ready("partners", f"{files} new files in {self._stack.landing}", began)
+
     def _prepare_lake(self, platform: Platform) -> None:
         """Make the tables; then a history, a new epoch, or nothing."""
         from local_stack.ends import EmbeddedSource  # noqa: PLC0415
@@ -695,6 +708,7 @@ class _Running:
         console.line("")
         console.line(f"Dagster    {self._url}")
         console.line(f"lake       {self._settings.lake_url}")
+        console.line(f"landing    {self._settings.landing_url}")
         console.line(f"logs       {self._stack.logs}")
         console.line(f"Everything is up after {seconds:.0f} s. Ctrl-C or `make down` stops it all and keeps the data.")
 

@@ -66,10 +66,11 @@ def rebuilt_asset(
     return asset
 
 
-def ledger_spec(table: Table) -> dg.AssetSpec:
-    """A table that micro-batches or rebuilds write on the way, and that nobody materializes."""
+def ledger_spec(table: Table, upstream: Sequence[Table] = ()) -> dg.AssetSpec:
+    """A table that is written on the way, and that nobody materializes."""
     return dg.AssetSpec(
         key=table.asset_key,
+        deps=[above.asset_key for above in upstream],
         description=f"{table.description}\n\nGrain: {table.grain}.",
         group_name=table.layer,
         kinds={"deltalake", table.layer},

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import dagster as dg
 
 from partitions import Partitions
 from platform_assets.assets import ledger_spec, rebuilt_asset
-from platform_assets.bronze import client_events, dead_letters
+from platform_assets.bronze import client_events, dead_letters, landed_files, partner_files
+from platform_assets.feeds.job import FEEDS, no_file_set_aside, take_files
+from platform_assets.feeds.rebuilding import rebuild as rebuild_feed
 from platform_assets.gold import active_users, live_metrics, person_days
 from platform_assets.maintenance import maintain, nightly, nightly_maintenance, regular_maintenance
 from platform_assets.ops import computations
@@ -18,6 +22,7 @@ from platform_assets.silver import (
     late_arrivals,
     outcomes,
     quarantine,
+    quarantined_rows,
     touched_hours,
 )
 from platform_assets.streams import rebuilds
@@ -38,6 +43,10 @@ TABLES: tuple[Table, ...] = (
     live_metrics.TABLE,
     person_days.TABLE,
     active_users.TABLE,
+    landed_files.TABLE,
+    partner_files.TABLE,
+    quarantined_rows.TABLE,
+    *(feed.table for feed in FEEDS),
     computations.TABLE,
 )
 """Every table, in the order in which data flows."""
@@ -67,6 +76,10 @@ def assets(partitions: Partitions) -> list[dg.AssetsDefinition | dg.AssetSpec]:
         rebuilt_asset(activity_hours.TABLE, [silver], activity_hours.rebuild, partitions),
         rebuilt_asset(person_days.TABLE, [activity_hours.TABLE], person_days.rebuild, partitions),
         rebuilt_asset(active_users.TABLE, [person_days.TABLE], active_users.rebuild, partitions),
+        *(rebuilt_asset(feed.table, [partner_files.TABLE], partial(rebuild_feed, feed), partitions) for feed in FEEDS),
+        ledger_spec(landed_files.TABLE),
+        ledger_spec(partner_files.TABLE, [landed_files.TABLE]),
+        ledger_spec(quarantined_rows.TABLE, [partner_files.TABLE]),
         ledger_spec(touched_hours.TABLE),
         ledger_spec(computations.TABLE),
     ]
@@ -80,15 +93,16 @@ def build_defs(platform: Platform) -> dg.Definitions:
     """
     # Sensors import the assets, so they are imported where everything is put together.
     from sensors.due_partitions import check_latest_due, hourly_checks  # noqa: PLC0415
+    from sensors.landed_files import landed_files as landed_files_sensor  # noqa: PLC0415
     from sensors.micro_batches import micro_batches  # noqa: PLC0415
     from sensors.restatement import restate_days, restate_hours, restatements  # noqa: PLC0415
 
     partitions = platform.partitions
     return dg.Definitions(
         assets=assets(partitions),
-        asset_checks=[asset_check(check, partitions) for check in checks_of(TABLES)],
-        jobs=[advance, check_latest_due, maintain, nightly, restate_hours, restate_days],
-        sensors=[micro_batches, restatements],
+        asset_checks=[*(asset_check(check, partitions) for check in checks_of(TABLES)), no_file_set_aside],
+        jobs=[advance, take_files, check_latest_due, maintain, nightly, restate_hours, restate_days],
+        sensors=[micro_batches, landed_files_sensor, restatements],
         schedules=[regular_maintenance, nightly_maintenance, hourly_checks],
         resources={"platform": platform},
         executor=dg.in_process_executor,

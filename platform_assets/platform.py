@@ -15,6 +15,7 @@ from platform_assets.streams.epochs import watermark_of
 from platform_assets.table import Table
 from resources.kafka import KafkaSource
 from resources.lake import Lake
+from resources.landing import Landing
 from resources.records import RecordSource
 from resources.settings import Settings
 
@@ -57,6 +58,17 @@ class Platform:
             return
         with KafkaSource(self.settings.kafka_config()) as source:
             yield source
+
+    def landing(self) -> Landing:
+        """The landing folder.
+
+        Raises:
+            ValueError: None is set.
+        """
+        if self.settings.landing_url is None:
+            msg = "no landing folder is set; set HEADWATER_LANDING_URL to the folder that third-party files land in"
+            raise ValueError(msg)
+        return Landing(self.settings.landing_url)
 
     def watermark(self) -> datetime | None:
         """The watermark of the client events' stream, UTC; None before the first event."""

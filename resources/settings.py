@@ -82,6 +82,16 @@ class Settings(BaseSettings):
         description="Where a topic that was never read begins: its `earliest` or `latest` offset.",
     )
 
+    landing_url: str | None = Field(
+        default=None,
+        description="Folder or bucket that third-party files land in, a folder a feed (docs/feeds.md); none is watched "
+        "where it is not set.",
+    )
+    landing_settled_for: timedelta = Field(
+        default=timedelta(seconds=10),
+        description="A landed file is taken once it was left alone for this long.",
+    )
+
     start_date: date = Field(
         default=date(2026, 1, 1),
         description="First day (reporting timezone) of the partitions. Must not move once there is data.",

@@ -18,7 +18,7 @@ from dagster import AssetCheckEvaluation
 from pandera.config import ValidationDepth, config_context
 
 from partitions import Partitions, Window
-from platform_assets.bronze import client_events
+from platform_assets.bronze import client_events, landed_files
 from platform_assets.ops import computations
 from platform_assets.platform import Platform
 from platform_assets.silver import events, outcomes, touched_hours
@@ -202,12 +202,30 @@ def has_no_id_conflict(platform: Platform, table: Table, window: Window) -> Verd
     )
 
 
+def has_no_bad_rows(platform: Platform, table: Table, window: Window) -> Verdict:
+    """Whether no row of the files that stand for some days is in quarantine."""
+    days = window.days(platform.settings.zone)
+    landings = platform.lake.scan(landed_files.TABLE).filter(pl.col("feed") == table.name.split("/")[1]).collect()
+    standing = landed_files.standing(landings).filter(
+        pl.col("bad_rows") > 0, pl.col("first_day") <= days[-1], pl.col("last_day") >= days[0]
+    )
+    told = dict(standing.select("name", "report").iter_rows())
+    return Verdict(
+        passed=standing.is_empty(),
+        description=f"{standing['bad_rows'].sum()} rows of {standing.height} files are in quarantine",
+        metadata={"files": str(told)},
+    )
+
+
 def is_there(platform: Platform, table: Table, window: Window) -> Verdict:
     """Whether a partition that is due exists.
 
-    A stream's partition is there when the watermark has passed it. A rebuilt one is there when it was computed, or
-    when silver has nothing in it.
+    A stream's partition is there when the watermark has passed it, a feed's when a file brought rows of it. A rebuilt
+    one is there when it was computed, or when silver has nothing in it.
     """
+    if table.update == "landed; rebuild":
+        rows = _rows(platform, table, window).select(pl.len()).collect().item()
+        return Verdict(passed=rows > 0, description=f"{rows} rows were delivered for it")
     if table.update != "rebuild":
         watermark = platform.watermark()
         return Verdict(
@@ -246,6 +264,9 @@ def checks_of(tables: Sequence[Table]) -> list[Check]:
             Check(table, "unique_key", has_unique_key, unique, blocking=guards),
             Check(table, "latest_due_partition", is_there, due),
         ]
+        if table.update == "landed; rebuild":
+            usable = "No row of the files that stand for the day is in quarantine."
+            made.append(Check(table, "no_bad_rows", has_no_bad_rows, usable, severity=dg.AssetCheckSeverity.WARN))
     adds_up = "Silver, duplicate, quarantined and dead-lettered add up to the records consumed."
     made.append(Check(outcomes.TABLE, "conservation", conserves_records, adds_up))
     one_time = "No event id stands for events of different times."

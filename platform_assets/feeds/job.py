@@ -1,0 +1,128 @@
+"""`take_files`: the op job that takes in what landed, and the check that no file was set aside."""
+
+# Dagster reads the annotation of `context` when the op is made: no `from __future__ import annotations` here.
+
+from collections.abc import Sequence
+from datetime import date
+
+import dagster as dg
+import polars as pl
+from dagster import AssetCheckEvaluation
+
+from partitions import Window
+from platform_assets.bronze import landed_files, partner_files
+from platform_assets.feeds.feed import Feed
+from platform_assets.feeds.taking import Deliveries, Span, deliveries, undelivered
+from platform_assets.platform import Platform
+from platform_assets.silver import ad_spend, app_store_reports
+from resources.landing import FileChanged
+
+FEEDS: tuple[Feed, ...] = (ad_spend.FEED, app_store_reports.FEED)
+"""Every feed."""
+
+LANDINGS_POOL = "landings"
+"""The pool whose one slot the writer of deliveries takes."""
+
+CHECK_NAME = "no_file_set_aside"
+
+
+def set_aside(landings: pl.DataFrame) -> pl.DataFrame:
+    """The names whose last delivery could not be used, with the reason: ``feed``, ``name``, ``report``.
+
+    Args:
+        landings: Rows of `bronze/landed_files`.
+    """
+    last = landings.sort("landing").unique(["feed", "name"], keep="last", maintain_order=True)
+    return last.filter(outcome="set_aside").select("feed", "name", "report")
+
+
+@dg.asset_check(
+    asset=landed_files.TABLE.asset_key,
+    name=CHECK_NAME,
+    description="The last delivery of every file name could be used. A corrected file of the same name mends it.",
+)
+def no_file_set_aside(platform: dg.ResourceParam[Platform]) -> dg.AssetCheckResult:
+    """Judge the last delivery of every name."""
+    passed, description, metadata = _verdict(set_aside(deliveries(platform.lake)))
+    return dg.AssetCheckResult(passed=passed, description=description, metadata=metadata)
+
+
+@dg.op(pool=LANDINGS_POOL, description="Landing folder → bronze → quarantine and the feeds' tables, file by file.")
+def take_landed_files(context: dg.OpExecutionContext, platform: dg.ResourceParam[Platform]) -> None:
+    """Take in every file that is new or was written again."""
+    landing = platform.landing()
+    taking = Deliveries(platform.lake, landing, FEEDS, platform.clock)
+    waiting = undelivered(platform.lake, landing.files(platform.clock(), platform.settings.landing_settled_for))
+    taken = []
+    for file in waiting:
+        try:
+            taken.append(taking.take(file))
+        except FileChanged as change:
+            context.log.warning(str(change))
+    for feed, spans in taking.catch_up():
+        _show_days(context, platform, feed, spans)
+    if taken:
+        _show_files(context, pl.concat(taken))
+    passed, description, metadata = _verdict(set_aside(deliveries(platform.lake)))
+    context.log_event(
+        AssetCheckEvaluation(  # type: ignore[arg-type]  # accepted, not annotated
+            asset_key=landed_files.TABLE.asset_key,
+            check_name=CHECK_NAME,
+            passed=passed,
+            description=description,
+            metadata=metadata,
+        )
+    )
+
+
+@dg.job(
+    description="Take in the files that landed. Requested by the sensor `landed_files`.",
+    executor_def=dg.in_process_executor,
+)
+def take_files() -> None:
+    """Take in what landed."""
+    take_landed_files()
+
+
+def _verdict(unusable: pl.DataFrame) -> tuple[bool, str, dict[str, dg.MetadataValue]]:
+    told = "\n".join(f"- `{feed}/{name}`: {report}" for feed, name, report in unusable.iter_rows())
+    description = f"{unusable.height} files are set aside"
+    return unusable.is_empty(), description, {"files": dg.MetadataValue.md(told or "none")}
+
+
+def _show_files(context: dg.OpExecutionContext, taken: pl.DataFrame) -> None:
+    rows = [
+        f"| {feed}/{name} | {outcome} | {rows} | {bad} | {report or ''} |"
+        for feed, name, outcome, rows, bad, report in taken.select(
+            "feed", "name", "outcome", "rows", "bad_rows", "report"
+        ).iter_rows()
+    ]
+    table = "\n".join(["| file | outcome | rows | bad rows | report |", "| --- | --- | --- | --- | --- |", *rows])
+    for shown in (landed_files.TABLE, partner_files.TABLE):
+        context.log_event(
+            dg.AssetMaterialization(
+                asset_key=shown.asset_key,
+                metadata={
+                    "dagster/row_count": dg.MetadataValue.int(
+                        taken.height if shown is landed_files.TABLE else int(taken["rows"].sum())
+                    ),
+                    "deliveries": dg.MetadataValue.md(table),
+                },
+            )
+        )
+
+
+def _show_days(context: dg.OpExecutionContext, platform: Platform, feed: Feed, spans: Sequence[Span]) -> None:
+    counted = platform.lake.scan(feed.table).group_by("day").len().collect()
+    rows: dict[date, int] = dict(counted.iter_rows())
+    zone = platform.settings.zone
+    for first, last in spans:
+        for day in Window.of_days(first, last, zone).days(zone):
+            for key in platform.partitions.keys("day", Window.of_days(day, day, zone)):
+                context.log_event(
+                    dg.AssetMaterialization(
+                        asset_key=feed.table.asset_key,
+                        partition=key,
+                        metadata={"dagster/row_count": dg.MetadataValue.int(rows.get(day, 0))},
+                    )
+                )
