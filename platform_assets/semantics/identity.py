@@ -1,0 +1,255 @@
+"""Identity: which person a raw id belongs to, and when (semantics 4).
+
+Evidence is a log of *links* between raw ids, which carry their kind (`u:` a user id, `a:` an anonymous id). A
+*login* links an anonymous id with the user who was seen on it; an *alias* says that two user ids are one person; an
+*unlink* takes back what a link of the same two ids did, up to its own time. Nothing rewrites evidence; what it means is
+computed here, the same from any order and slicing of it.
+
+A person's id is the least user id of its users. An anonymous id that belongs to nobody is a person of its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import polars as pl
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+CLAIM = timedelta(days=30)
+"""How long before a login the anonymous events of its device are claimed by the user who logs in."""
+
+MOST_LINKS = 500
+"""An id with more partners than this links no more (the super-node guard)."""
+
+ALIAS, UNLINK = "alias", "unlink"
+"""Names of the events that say so. Both name the other id in `previous_id`; see `links`."""
+
+ALWAYS = (datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC))
+"""`valid_from` and `valid_to` of what was never otherwise, and never ends."""
+
+_INSTANT = pl.Datetime("us", "UTC")
+
+LINKS = pl.Schema({"left": pl.String(), "right": pl.String(), "kind": pl.String(), "seen_at": _INSTANT})
+"""A link: ``left`` the anonymous id, or the previous user id; ``right`` the user id."""
+
+PERSONS = pl.Schema({"raw_id": pl.String(), "valid_from": _INSTANT, "valid_to": _INSTANT, "person_id": pl.String()})
+"""Whose a raw id is, half-open and without overlaps. Where an id has no row, it is a person of its own."""
+
+_NO_IDS = (
+    *("", "null", "none", "undefined", "nan", "guest", "anonymous", "0", "true", "false", "[object object]"),
+    "not_authenticated",
+)
+_QUOTES = "\"'` "
+_TICK = timedelta(microseconds=1)
+
+
+def is_id(field: str) -> pl.Expr:
+    """Whether a field holds an id: not null, and none of the values that are no ids, quoted or in capitals."""
+    bare = pl.col(field).str.strip_chars(_QUOTES).str.strip_chars().str.to_lowercase()
+    return pl.col(field).is_not_null() & ~bare.is_in(_NO_IDS)
+
+
+def links(events: pl.LazyFrame) -> pl.LazyFrame:
+    """The evidence that events hold: `LINKS`, one for each event that has any.
+
+    An event with both ids is a login. An event named `alias` says that its ``user_id`` and its property
+    ``previous_id`` are one person. An event named `unlink` takes back the alias of its ``user_id`` and ``previous_id``
+    or, without a ``previous_id``, the logins of its ``user_id`` on its ``anonymous_id``.
+
+    Args:
+        events: ``event_name``, ``anonymous_id``, ``user_id``, ``properties`` (JSON), ``occurred_at``.
+    """
+    says_so = pl.col("event_name").is_in([ALIAS, UNLINK])
+    previous = pl.when(says_so).then(pl.col("properties").str.json_path_match("$.previous_id"))
+    named = events.with_columns(previous_id=previous).filter(
+        is_id("user_id")
+        & pl.when(says_so & pl.col("previous_id").is_not_null())
+        .then(is_id("previous_id"))
+        .otherwise(is_id("anonymous_id"))
+    )
+    is_alias = pl.col("previous_id").is_not_null()
+    return named.select(
+        left=pl.when(is_alias).then("u:" + pl.col("previous_id")).otherwise("a:" + pl.col("anonymous_id")),
+        right="u:" + pl.col("user_id"),
+        kind=pl.when(event_name=UNLINK)
+        .then(pl.lit(UNLINK))
+        .when(is_alias)
+        .then(pl.lit(ALIAS))
+        .otherwise(pl.lit("login")),
+        seen_at="occurred_at",
+    ).filter(pl.col("left") != pl.col("right"))
+
+
+def in_force(evidence: pl.LazyFrame) -> pl.LazyFrame:
+    """The logins and aliases that no unlink took back: none of the same two ids at their time or after.
+
+    Args:
+        evidence: `LINKS`.
+    """
+    pair = pl.concat_list(pl.col("left", "right")).list.sort().list.join("\x00")
+    paired = evidence.with_columns(pair=pair)
+    ended = paired.filter(kind=UNLINK).group_by("pair").agg(ended_at=pl.col("seen_at").max())
+    standing = (
+        paired.filter(pl.col("kind") != UNLINK)
+        .join(ended, on="pair", how="left")
+        .filter(pl.col("ended_at").is_null() | (pl.col("seen_at") > pl.col("ended_at")))
+    )
+    return standing.select(LINKS.names())
+
+
+def super_nodes(evidence: pl.LazyFrame, most_links: int = MOST_LINKS) -> pl.LazyFrame:
+    """The ids with too many partners to mean one person: ``raw_id``, ``links`` (distinct partners).
+
+    Args:
+        evidence: `LINKS`, those in force.
+        most_links: The most partners that an id may have.
+    """
+    both = pl.concat(
+        [
+            evidence.select(raw_id="left", partner="right"),
+            evidence.select(raw_id="right", partner="left"),
+        ]
+    )
+    counted = both.unique().group_by("raw_id").agg(links=pl.len())
+    return counted.filter(pl.col("links") > most_links)
+
+
+def persons(evidence: pl.LazyFrame, most_links: int = MOST_LINKS) -> pl.DataFrame:
+    """Whose every raw id is, and when: `PERSONS`, from all the evidence there is.
+
+    - *User ids* are one person where aliases connect them; sharing a device never does.
+    - *Anonymous ids* belong, at any time, to the user who is next to log in on them within `CLAIM`, else to the
+      last one before, else to nobody. At one instant the least of several persons counts as the one who logged in.
+    - An id with more than ``most_links`` partners links nobody.
+
+    Args:
+        evidence: `LINKS`, in any order, repeated or not.
+        most_links: See `super_nodes`.
+
+    Returns:
+        A row for each user id that is not its own person, and the intervals of each anonymous id that ever belongs
+        to a user; by ``raw_id`` and ``valid_from``. Neighbouring intervals are of different persons.
+    """
+    standing = in_force(evidence).select("left", "right", "kind", "seen_at").unique().collect()
+    too_many = super_nodes(standing.lazy(), most_links).collect()["raw_id"].implode()
+    standing = standing.filter(~pl.col("left").is_in(too_many), ~pl.col("right").is_in(too_many))
+    users = _users(standing.filter(kind=ALIAS))
+    start, end = (pl.lit(instant, _INSTANT) for instant in ALWAYS)
+    of_users = users.filter(pl.col("raw_id") != pl.col("person_id")).select(
+        "raw_id", "person_id", valid_from=start, valid_to=end
+    )
+    of_devices = _intervals(standing.filter(kind="login"), users)
+    return pl.concat([of_users.select(PERSONS.names()), of_devices]).sort("raw_id", "valid_from")
+
+
+def joined(rows: pl.LazyFrame, whose: pl.LazyFrame, at: str = "occurred_at") -> pl.LazyFrame:
+    """Add ``person_id``, the person that a raw id belonged to at a time.
+
+    Args:
+        rows: ``raw_id`` and an instant.
+        whose: `PERSONS`.
+        at: The column of the instant, not null.
+    """
+    found = rows.sort(at).join_asof(
+        whose.sort("valid_from").rename({"person_id": "owner"}),
+        left_on=at,
+        right_on="valid_from",
+        by="raw_id",
+        strategy="backward",
+        check_sortedness=False,  # sorted just now; with `by`, Polars could not check it
+    )
+    owned = pl.col("owner").is_not_null() & (pl.col(at) < pl.col("valid_to"))
+    person = pl.when(owned).then("owner").otherwise("raw_id")
+    return found.with_columns(person_id=person).drop("owner", "valid_from", "valid_to", strict=False)
+
+
+@dataclass(frozen=True)
+class Impact:
+    """What other evidence would change, before it does.
+
+    Attributes:
+        days: ``day``, ``persons_before``, ``persons_after``: the days whose activity changes hands, and their daily
+            active persons.
+        merged: Persons that there would be no more.
+        created: Persons that there would be anew.
+    """
+
+    days: pl.DataFrame
+    merged: int
+    created: int
+
+
+def impact(activity: pl.LazyFrame, before: pl.LazyFrame, after: pl.LazyFrame) -> Impact:
+    """What a change of `persons` does to the active users of each day.
+
+    Args:
+        activity: ``raw_id``, ``occurred_at``, ``day``: a row for each activity.
+        before: `PERSONS` as they are.
+        after: `PERSONS` as they would be.
+    """
+    one = joined(activity, before).select("raw_id", "occurred_at", "day", old="person_id")
+    both = joined(one, after).select("day", "old", new="person_id").unique().collect()
+    days = (
+        both.group_by("day")
+        .agg(
+            persons_before=pl.col("old").n_unique(),
+            persons_after=pl.col("new").n_unique(),
+            changed=(pl.col("old") != pl.col("new")).any(),
+        )
+        .filter("changed")
+        .drop("changed")
+        .sort("day")
+    )
+    old, new = set(both["old"]), set(both["new"])
+    return Impact(days, len(old - new), len(new - old))
+
+
+def _users(aliases: pl.DataFrame) -> pl.DataFrame:
+    """The person of each user id that an alias names: the least id of its connected component."""
+    ids = pl.concat([aliases["left"], aliases["right"]]).unique().sort()
+    if ids.is_empty():
+        return pl.DataFrame(schema={"raw_id": pl.String, "person_id": pl.String})
+    left, right = (ids.search_sorted(aliases[side]).to_numpy() for side in ("left", "right"))
+    graph = coo_array((np.ones(len(left), dtype=np.int8), (left, right)), shape=(len(ids), len(ids)))
+    _, component = connected_components(graph, directed=False)
+    return pl.DataFrame({"raw_id": ids, "component": component}).select(
+        "raw_id", person_id=pl.col("raw_id").min().over("component")
+    )
+
+
+def _intervals(logins: pl.DataFrame, users: pl.DataFrame) -> pl.DataFrame:
+    """Whose each anonymous id is and when, by the logins on it."""
+    seen = (
+        logins.join(users, left_on="right", right_on="raw_id", how="left")
+        .group_by(raw_id="left", seen_at="seen_at")
+        .agg(person_id=pl.coalesce("person_id", "right").min())
+        .sort("raw_id", "seen_at")
+        .with_columns(
+            after=pl.col("seen_at").shift().over("raw_id") + _TICK,
+            last=pl.col("person_id").shift().over("raw_id"),
+            is_last=pl.int_range(pl.len()).over("raw_id") == pl.len().over("raw_id") - 1,
+        )
+        .with_columns(claims=pl.max_horizontal("after", pl.col("seen_at") - CLAIM))
+    )
+    claimed = seen.select("raw_id", "person_id", valid_from="claims", valid_to=pl.col("seen_at") + _TICK)
+    between = seen.filter(pl.col("after") < pl.col("claims")).select(
+        "raw_id", person_id="last", valid_from="after", valid_to="claims"
+    )
+    at_last = seen.filter("is_last").select(
+        "raw_id", "person_id", valid_from=pl.col("seen_at") + _TICK, valid_to=pl.lit(ALWAYS[1], _INSTANT)
+    )
+    pieces = pl.concat([claimed, between, at_last]).sort("raw_id", "valid_from")
+    begins = (
+        (pl.col("raw_id") != pl.col("raw_id").shift())
+        | (pl.col("person_id") != pl.col("person_id").shift())
+        | (pl.col("valid_from") != pl.col("valid_to").shift())
+    )
+    return (
+        pieces.with_columns(run=begins.fill_null(value=True).cum_sum())
+        .group_by("run")
+        .agg(pl.col("raw_id", "person_id", "valid_from").first(), pl.col("valid_to").last())
+        .select(PERSONS.names())
+    )
