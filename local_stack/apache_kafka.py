@@ -166,7 +166,7 @@ class ApacheKafka:
             self._child.await_ready(self._question(cluster_id), within)
             self._owned = owned.pop_all()
 
-    def stop(self, grace: float = 20.0) -> None:
+    def stop(self, grace: float = 90.0) -> None:
         """Stop the node in order, by force after `grace` seconds; does nothing where it does not run."""
         if self._child is not None:
             self._child.stop(grace)

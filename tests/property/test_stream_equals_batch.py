@@ -218,7 +218,7 @@ def test_stream_equals_batch(records: list[Record], script: list[Restart | Rebui
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@given_a_world(500)
+@given_a_world(200)
 def test_stream_equals_batch_at_length(
     records: list[Record], script: list[Restart | Rebuild | Compact | Batch]
 ) -> None:
