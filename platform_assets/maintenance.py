@@ -34,10 +34,6 @@ TARGET_BYTES = 256 * 2**20
 """The size that compaction aims at; larger files are left alone."""
 
 
-_NEAR_THE_END = 100
-"""Versions of silver that its followers may be behind while its log is trimmed: minutes, where the log holds hours."""
-
-
 class DoubleCompaction(RuntimeError):
     """Two compactions ran over the same version of a table: rows may stand twice. Restore the version before."""
 
@@ -119,13 +115,16 @@ def trim_log(lake: Lake, table: Table) -> None:
     """Write a checkpoint, and drop the log entries behind it that nothing needs any more.
 
     Every commit lists the log, so its length is paid for by every micro-batch. Silver's log is what its followers
-    catch up from: it is only trimmed when they are near its end.
+    catch up from, and are rebuilt at: what came after the version that the last of them has taken in stays, and that
+    version itself, however old they are.
+
+    Raises:
+        VersionGone: That version is gone already; the table's followers must be rebuilt.
     """
-    handle = lake.open(table)
+    version = None
     if table is events.TABLE:
-        taken_in = [lake.open(follower).transaction_version(events.FOLLOWS) or 0 for follower in FOLLOWERS]
-        if min(taken_in) < handle.version() - _NEAR_THE_END:
-            return
+        version = min(lake.open(follower).transaction_version(events.FOLLOWS) or 0 for follower in FOLLOWERS)
+    handle = lake.open(table, version)
     handle.create_checkpoint()
     handle.cleanup_metadata()
 
@@ -150,6 +149,7 @@ def retain(platform: Platform) -> datetime | None:
     """
     lake, table = platform.lake, client_events.TABLE
     cutoff = (platform.clock() - platform.settings.bronze_retention).date()
+    _refuse_deletes(lake, table)  # where a crash left them allowed
     dates = _files(lake.open(table))["partition.ingestion_date"] if _has_files(lake.open(table)) else pl.Series([])
     if dates.is_empty() or min(dates) >= cutoff:
         return None
@@ -163,10 +163,16 @@ def retain(platform: Platform) -> datetime | None:
         handle = lake.open(table)
         handle.alter.set_table_properties({"delta.appendOnly": "false"})
         handle.delete(f"ingestion_date < '{cutoff}'", commit_properties=CommitProperties(max_commit_retries=0))
-        handle.alter.set_table_properties({"delta.appendOnly": "true"})
+        _refuse_deletes(lake, table)
 
     retrying(f"retention of {table.name}", attempt)
     return since
+
+
+def _refuse_deletes(lake: Lake, table: Table) -> None:
+    handle = lake.open(table)
+    if handle.metadata().configuration.get("delta.appendOnly") != "true":
+        handle.alter.set_table_properties({"delta.appendOnly": "true"})
 
 
 @dg.op(pool=MAINTENANCE_POOL, description="Compact small files, cluster closed dates, beside the writers.")

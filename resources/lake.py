@@ -431,7 +431,10 @@ def changes(lake: Lake, table: TableLike, since: int, until: int, columns: Seque
     newest = lake.open(table)
     operations = {entry["version"]: entry.get("operation", "") for entry in newest.history(newest.version() - since)}
     for version in range(since + 1, until + 1):
-        if operations.get(version) not in {"WRITE", "DELETE", "MERGE", "UPDATE"}:
+        if version not in operations:
+            msg = f"{table.name}: what version {version} did can no longer be told (log retention)"
+            raise VersionGone(msg)
+        if operations[version] not in {"WRITE", "DELETE", "MERGE", "UPDATE"}:
             continue
         before, after = (_files(lake, table, v) for v in (version - 1, version))
         yield Change(

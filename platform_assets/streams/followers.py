@@ -53,7 +53,7 @@ class Followers:
         return (self.outcomes, self.live_metrics, self.touched_hours)
 
     def follow(self, step: SilverStep) -> None:
-        """Take in one step of silver that comes right after what each has taken in."""
+        """Take in one step of silver, where it is not taken in yet; none may be left out before it."""
         for writer in self.writers():
             taken_in = writer.progress(events.FOLLOWS) or 0
             if taken_in < step.change.version:
@@ -65,10 +65,10 @@ class Followers:
         Raises:
             VersionGone: Silver's log no longer reaches back to what a follower has taken in.
         """
+        since = min(writer.progress(events.FOLLOWS) or 0 for writer in self.writers())
+        for step in self._steps(since, silver_version, streams):
+            self.follow(step)
         for writer in self.writers():
-            since = writer.progress(events.FOLLOWS) or 0
-            for step in self._steps(since, silver_version, streams):
-                writer.append(self._rows(writer, step), {events.FOLLOWS: step.change.version})
             if (writer.progress(events.FOLLOWS) or 0) < silver_version:
                 writer.record({events.FOLLOWS: silver_version})
 

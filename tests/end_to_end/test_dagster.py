@@ -240,6 +240,19 @@ def test_a_backfill_of_days_in_any_order_gives_the_same(run: Run) -> None:
     assert run.lake.scan(person_days.TABLE).sort("day", "person_id").collect().equals(wanted)
 
 
+def test_a_backfill_of_a_day_does_not_rest_on_a_day_before_that_is_stale(run: Run) -> None:
+    run.drain()
+    run.restate()
+    run.now = NOON + timedelta(hours=2)
+    run.send([late("stranger", TODAY - timedelta(days=3) + timedelta(hours=20), run.now)])
+    run.drain()
+    hour = f"{day(3)}-20:00"
+    run.execute("restate_hours", tags={RANGE_START: hour, RANGE_END: hour})
+    run.execute("restate_days", tags={RANGE_START: str(day(1)), RANGE_END: str(day(1))})
+    stranger = (pl.col("person_id") == "a:stranger") & (pl.col("day") == day(1))
+    assert run.lake.scan(person_days.TABLE).filter(stranger).collect()["history"].to_list() == [0b100]
+
+
 def test_bots_tests_and_passive_events_make_nobody_active(run: Run) -> None:
     at = NOON - timedelta(hours=1)
     run.send(

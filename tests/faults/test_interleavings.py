@@ -20,10 +20,19 @@ from deltalake.exceptions import CommitFailedError
 
 from partitions import Window
 from platform_assets.gold import live_metrics
-from platform_assets.silver import events, outcomes
+from platform_assets.ops import computations
+from platform_assets.platform import Platform
+from platform_assets.restatement import stale_hours
+from platform_assets.silver import activity_hours, events, outcomes, touched_hours
 from platform_assets.streams.micro_batches import MicroBatches
+from platform_assets.streams.rebuilds import (
+    rebuild_dead_letters,
+    rebuild_late_arrivals,
+    rebuild_outcomes,
+    rebuild_quarantine,
+)
 from platform_assets.table import Table
-from resources.lake import Fenced, Lake, Writer
+from resources.lake import Fenced, Lake, Writer, files_near
 from resources.records import FrameSource
 from support.lakes import (
     ALLOWED_LATENESS,
@@ -204,6 +213,94 @@ def test_batches_at_every_moment_of_a_rebuild(
 
     for told, lake in lives(eventful, rebuild, lambda lake: drain(Lake(lake.url), held)):
         assert_nothing_lost_or_doubled(told, lake, held, undisturbed)
+
+
+@pytest.mark.parametrize(
+    "rebuild",
+    [rebuild_outcomes, live_metrics.rebuild, rebuild_quarantine, rebuild_dead_letters, rebuild_late_arrivals],
+    ids=lambda rebuild: f"{rebuild.__module__.split('.')[-1]}.{rebuild.__name__}",
+)
+def test_batches_at_every_moment_of_a_rebuild_of_another_table(
+    rebuild: Callable[[Platform, Window], None],
+    eventful: Callable[[], EventfulLake],
+    held: FrameSource,
+    undisturbed: Lake,
+) -> None:
+    def act(lake: EventfulLake) -> None:
+        rebuild(Platform(lake, stream_settings(3), held), HOURS)
+
+    for told, lake in lives(eventful, act, lambda lake: drain(Lake(lake.url), held)):
+        assert_nothing_lost_or_doubled(told, lake, held, undisturbed)
+
+
+@pytest.mark.parametrize("rebuild", [rebuild_outcomes, live_metrics.rebuild], ids=["outcomes", "live_metrics"])
+def test_a_rebuild_counts_no_further_than_its_table_has_taken_in(
+    rebuild: Callable[[Platform, Window], None],
+    eventful: Callable[[], EventfulLake],
+    held: FrameSource,
+    undisturbed: Lake,
+) -> None:
+    """The writer ended when silver was ahead of what follows it: what is caught up later must not count twice."""
+    lake = eventful()
+    batches = writer(lake, held)
+    lake.happenings = {next_moment(lake, held, "before writing silver/outcomes"): die}
+    with pytest.raises(Killed):
+        batches.step()
+    rebuild(Platform(lake, stream_settings(3), held), HOURS)
+    assert_nothing_lost_or_doubled("", lake, held, undisturbed)
+
+
+def test_what_comes_while_an_hour_is_computed_makes_it_stale(
+    eventful: Callable[[], EventfulLake], held: FrameSource
+) -> None:
+    """At every moment, the batches bring more of the hour: it is in the hour's activity, or the hour is stale."""
+    hour = Window(START, at(60))
+
+    def act(lake: EventfulLake) -> None:
+        activity_hours.rebuild(Platform(lake, stream_settings(3), held), hour)
+
+    def copy() -> EventfulLake:
+        lake = eventful()
+        for table in (activity_hours.TABLE, computations.TABLE):
+            lake.create(table)
+        return lake
+
+    stale = 0
+    for told, lake in lives(copy, act, lambda lake: drain(Lake(lake.url), held)):
+        is_stale = START in stale_hours(
+            lake.scan(touched_hours.TABLE).collect(), lake.scan(computations.TABLE).collect()
+        )
+        counted = lake.scan(activity_hours.TABLE).collect()["events"].sum()
+        assert is_stale or counted == lake.scan(events.TABLE, hour).collect().height, told
+        stale += is_stale
+    assert stale
+
+
+def test_a_duplicate_is_found_in_a_file_that_was_looked_into_before(lake: Lake) -> None:
+    """By one writer, a record a batch: e1 has it look into the file that holds e0, and remember that file."""
+    records = [record(0, n, n, event(name, 0, n)) for n, name in enumerate(["e0", "e1", "e0", "e1"])]
+    drain(lake, source(records, 1), stream_settings(1))
+    assert_as_expected(lake, expected(records, ALLOWED_LATENESS))
+
+
+def test_key_hashes_that_were_forgotten_are_read_again(lake: Lake) -> None:
+    drain(lake, source([record(0, n, n, event(f"e{n}", 0, n)) for n in range(3)], 1), stream_settings(1))
+    rows = lake.scan(events.TABLE).collect()
+    files = files_near(lake, events.TABLE, lake.open(events.TABLE), "client_occurred_at", rows["client_occurred_at"])
+    assert len(files) == 3
+    known = events.KeyHashes(lake, most_rows=2)
+    for _ in range(3):
+        found = [known.files_with(files, rows["key_hash"][n : n + 1]) for n in range(3)]
+        assert sorted(map(len, found)) == [1, 1, 1]
+        assert sorted(file for held in found for file in held) == sorted(files)
+
+
+def test_partitions_added_to_the_topic_are_read_by_the_next_writer(lake: Lake) -> None:
+    first, added = record(0, 0, 1, event("e0", 0, 1)), record(1, 0, 2, event("e1", 1, 2))
+    drain(lake, source([first], 1))
+    drain(lake, source([first, added], 2))
+    assert_conserved(lake, TOPIC)
+    assert_as_expected(lake, expected([first, added], ALLOWED_LATENESS))
 
 
 def test_what_a_rebuild_changes_is_followed(eventful: Callable[[], EventfulLake], held: FrameSource) -> None:

@@ -66,6 +66,12 @@ def test_no_partition_runs_ahead_of_one_that_holds_more() -> None:
     assert kept.select("partition", "offset").rows() == [(0, 0), (0, 1), (1, 0)]
 
 
+def test_the_slowest_of_those_that_hold_more_decides() -> None:
+    read = records((0, 0, 1), (0, 1, 2), (1, 0, 1), (1, 1, 3))
+    kept = cut_at_one_time(read, waiting=[0, 1], last={0: micros(2), 1: micros(3)})
+    assert kept.select("partition", "offset").rows() == [(0, 0), (0, 1), (1, 0)]
+
+
 def test_with_everything_read_nothing_is_cut() -> None:
     read = records((0, 0, 1), (1, 0, 9))
     assert cut_at_one_time(read, waiting=[], last={0: micros(1), 1: micros(9)}).equals(read)
