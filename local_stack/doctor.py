@@ -327,7 +327,10 @@ def _mend(examined: Sequence[Examined], console: Console) -> int:
 def _tell(examined: Sequence[Examined], console: Console, *, local: bool) -> int:
     table = Shown()
     for heading in ("table", "version", "files", "MB", "rows", "files/date", "small", "checkpoint"):
-        table.add_column(heading, justify="left" if heading == "table" else "right")
+        if heading == "table":
+            table.add_column(heading, no_wrap=True, min_width=24)
+        else:
+            table.add_column(heading, justify="right")
     for found in examined:
         table.add_row(found.table.name, *(["cannot be opened"] if found.figures is None else _row(found.figures)))
     console.print(table)

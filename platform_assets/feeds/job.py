@@ -14,6 +14,7 @@ from platform_assets.bronze import landed_files, partner_files
 from platform_assets.feeds.feed import Feed
 from platform_assets.feeds.taking import Deliveries, Span, deliveries, undelivered
 from platform_assets.platform import Platform
+from platform_assets.quality.checks import bad_rows_check
 from platform_assets.silver import ad_spend, app_store_reports
 from resources.landing import FileChanged
 
@@ -115,10 +116,11 @@ def _show_files(context: dg.OpExecutionContext, taken: pl.DataFrame) -> None:
 def _show_days(context: dg.OpExecutionContext, platform: Platform, feed: Feed, spans: Sequence[Span]) -> None:
     counted = platform.lake.scan(feed.table).group_by("day").len().collect()
     rows: dict[date, int] = dict(counted.iter_rows())
-    zone = platform.settings.zone
+    zone, check = platform.settings.zone, bad_rows_check(feed.table)
     for first, last in spans:
         for day in Window.of_days(first, last, zone).days(zone):
-            for key in platform.partitions.keys("day", Window.of_days(day, day, zone)):
+            window = Window.of_days(day, day, zone)
+            for key in platform.partitions.keys("day", window):
                 context.log_event(
                     dg.AssetMaterialization(
                         asset_key=feed.table.asset_key,
@@ -126,3 +128,5 @@ def _show_days(context: dg.OpExecutionContext, platform: Platform, feed: Feed, s
                         metadata={"dagster/row_count": dg.MetadataValue.int(rows.get(day, 0))},
                     )
                 )
+                verdict = check.judge(platform, feed.table, window)
+                context.log_event(check.evaluation(verdict, key))  # type: ignore[arg-type]  # accepted, not annotated

@@ -248,6 +248,12 @@ def is_there(platform: Platform, table: Table, window: Window) -> Verdict:
     )
 
 
+def bad_rows_check(table: Table) -> Check:
+    """The check that warns of quarantined rows, of a feed's table."""
+    usable = "No row of the files that stand for the day is in quarantine."
+    return Check(table, "no_bad_rows", has_no_bad_rows, usable, severity=dg.AssetCheckSeverity.WARN)
+
+
 def checks_of(tables: Sequence[Table]) -> list[Check]:
     """All checks of some tables, from their declarations."""
     made = []
@@ -265,8 +271,7 @@ def checks_of(tables: Sequence[Table]) -> list[Check]:
             Check(table, "latest_due_partition", is_there, due),
         ]
         if table.update == "landed; rebuild":
-            usable = "No row of the files that stand for the day is in quarantine."
-            made.append(Check(table, "no_bad_rows", has_no_bad_rows, usable, severity=dg.AssetCheckSeverity.WARN))
+            made.append(bad_rows_check(table))
     adds_up = "Silver, duplicate, quarantined and dead-lettered add up to the records consumed."
     made.append(Check(outcomes.TABLE, "conservation", conserves_records, adds_up))
     one_time = "No event id stands for events of different times."
