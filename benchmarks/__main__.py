@@ -6,7 +6,7 @@ import argparse
 import subprocess
 import sys
 
-ALL = ("stages", "growth", "freshness")
+ALL = ("stages", "identity", "growth", "freshness")
 
 
 def main() -> int:

@@ -6,6 +6,7 @@ memory. It is the least that the machine has to do for the same rows.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
@@ -97,12 +98,14 @@ def append(handle: DeltaTable, rows: pl.DataFrame) -> None:
 def decode(values: Sequence[bytes | None]) -> tuple[pa.Table, list[int]]:
     """Values as columns, and which of them could be decoded."""
     decoded, good = [], []
+    gc.disable()  # it would walk all the new objects again and again
     for row, value in enumerate(values):
         try:
             decoded.append(_DECODER.decode(value or b""))
         except msgspec.DecodeError:
             continue
         good.append(row)
+    gc.enable()
     names = WireEvent.__struct_fields__
     columns = dict(zip(names, zip(*map(msgspec.structs.astuple, decoded), strict=True), strict=True))
     columns["properties"] = tuple(map(bytes, columns["properties"]))

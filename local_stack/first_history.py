@@ -20,7 +20,7 @@ from platform_assets.bronze import client_events
 from platform_assets.gold import active_users, live_metrics, person_days
 from platform_assets.platform import Platform
 from platform_assets.quality.metadata import partition_metadata
-from platform_assets.silver import activity_hours, events
+from platform_assets.silver import activity_hours, events, identity_links, persons
 from platform_assets.streams.micro_batches import MicroBatches
 from platform_assets.table import Table
 from resources.records import RecordSource
@@ -29,6 +29,9 @@ Progress = Callable[[str, float], None]
 """Is told what is being done and the share that is done."""
 
 _DAY = timedelta(days=1)
+
+_COMPUTED = (activity_hours, identity_links, person_days, active_users)
+"""The tables that are computed from silver, in order."""
 
 
 @dataclass(frozen=True)
@@ -109,10 +112,11 @@ def take_in(platform: Platform, source: RecordSource, records: int, told: Progre
 
 def compute(platform: Platform, past: Past, told: Progress) -> None:
     """Compute activity, person-days and active users of all the past."""
-    rebuilds = (activity_hours, person_days, active_users)
-    for number, module in enumerate(rebuilds):
-        told(f"computing {module.TABLE.name}", number / len(rebuilds))
+    for number, module in enumerate(_COMPUTED):
+        told(f"computing {module.TABLE.name}", number / len(_COMPUTED))
         module.rebuild(platform, past.window)
+        if module is identity_links:
+            persons.resolve(platform)
 
 
 def tell_dagster(
@@ -139,7 +143,7 @@ def _materializations(
             for key in platform.partitions.keys("hour", Window.of_hour(hour)):
                 metadata = {"rows added": dg.MetadataValue.int(rows[hour])}
                 yield dg.AssetMaterialization(table.asset_key, partition=key, metadata=metadata)
-    for table in (activity_hours.TABLE, person_days.TABLE, active_users.TABLE):
+    for table in (module.TABLE for module in _COMPUTED):
         keys = platform.partitions.keys(table.partitions or "day", past.window)
         for key, metadata_of in partition_metadata(platform, table, keys).items():
             yield dg.AssetMaterialization(table.asset_key, partition=key, metadata=metadata_of)

@@ -12,6 +12,7 @@ from platform_assets.bronze import client_events, dead_letters, landed_files, pa
 from platform_assets.feeds.job import FEEDS, no_file_set_aside, take_files
 from platform_assets.feeds.rebuilding import rebuild as rebuild_feed
 from platform_assets.gold import active_users, live_metrics, person_days
+from platform_assets.identity_assets import no_super_nodes, persons_asset, preview_persons
 from platform_assets.maintenance import maintain, nightly, nightly_maintenance, regular_maintenance
 from platform_assets.ops import computations
 from platform_assets.platform import Platform
@@ -19,8 +20,10 @@ from platform_assets.quality.checks import asset_check, checks_of
 from platform_assets.silver import (
     activity_hours,
     events,
+    identity_links,
     late_arrivals,
     outcomes,
+    persons,
     quarantine,
     quarantined_rows,
     touched_hours,
@@ -40,6 +43,9 @@ TABLES: tuple[Table, ...] = (
     outcomes.TABLE,
     touched_hours.TABLE,
     activity_hours.TABLE,
+    identity_links.TABLE,
+    persons.TABLE,
+    persons.CHANGES,
     live_metrics.TABLE,
     person_days.TABLE,
     active_users.TABLE,
@@ -74,7 +80,10 @@ def assets(partitions: Partitions) -> list[dg.AssetsDefinition | dg.AssetSpec]:
         rebuilt_asset(outcomes.TABLE, [bronze, silver], rebuilds.rebuild_outcomes, partitions),
         rebuilt_asset(live_metrics.TABLE, [silver], live_metrics.rebuild, partitions),
         rebuilt_asset(activity_hours.TABLE, [silver], activity_hours.rebuild, partitions),
-        rebuilt_asset(person_days.TABLE, [activity_hours.TABLE], person_days.rebuild, partitions),
+        rebuilt_asset(identity_links.TABLE, [silver], identity_links.rebuild, partitions),
+        persons_asset,
+        ledger_spec(persons.CHANGES, [persons.TABLE]),
+        rebuilt_asset(person_days.TABLE, [activity_hours.TABLE, persons.TABLE], person_days.rebuild, partitions),
         rebuilt_asset(active_users.TABLE, [person_days.TABLE], active_users.rebuild, partitions),
         *(rebuilt_asset(feed.table, [partner_files.TABLE], partial(rebuild_feed, feed), partitions) for feed in FEEDS),
         ledger_spec(landed_files.TABLE),
@@ -95,13 +104,27 @@ def build_defs(platform: Platform) -> dg.Definitions:
     from sensors.due_partitions import check_latest_due, hourly_checks  # noqa: PLC0415
     from sensors.landed_files import landed_files as landed_files_sensor  # noqa: PLC0415
     from sensors.micro_batches import micro_batches  # noqa: PLC0415
-    from sensors.restatement import restate_days, restate_hours, restatements  # noqa: PLC0415
+    from sensors.restatement import restate_days, restate_hours, restate_persons, restatements  # noqa: PLC0415
 
     partitions = platform.partitions
     return dg.Definitions(
         assets=assets(partitions),
-        asset_checks=[*(asset_check(check, partitions) for check in checks_of(TABLES)), no_file_set_aside],
-        jobs=[advance, take_files, check_latest_due, maintain, nightly, restate_hours, restate_days],
+        asset_checks=[
+            *(asset_check(check, partitions) for check in checks_of(TABLES)),
+            no_file_set_aside,
+            no_super_nodes,
+        ],
+        jobs=[
+            advance,
+            take_files,
+            preview_persons,
+            restate_persons,
+            check_latest_due,
+            maintain,
+            nightly,
+            restate_hours,
+            restate_days,
+        ],
         sensors=[micro_batches, landed_files_sensor, restatements],
         schedules=[regular_maintenance, nightly_maintenance, hourly_checks],
         resources={"platform": platform},

@@ -4,8 +4,9 @@ A kill between a commit and anything that Dagster hears of it loses nothing here
 were touched (`silver/touched_hours`, derived from that log), each computation says what it was computed from
 (`ops/computations`), and what lies between the two is stale. All functions are pure; the clock is an argument.
 
-The chain: hours of `silver/activity_hours` follow silver; days of `gold/person_days` follow those hours, each day
-the 28 days up to it; days of `gold/active_users` follow person-days, and their own finality.
+The chain: hours of `silver/activity_hours` and `silver/identity_links` follow silver; days of `gold/person_days` follow
+the hours of activity, each day the 28 days up to it, and the persons that those days' ids belong to; days of
+`gold/active_users` follow person-days, and their own finality.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ def stale_histories(hours: pl.DataFrame, computed: pl.DataFrame, last_day: date,
 
     Args:
         hours: Computations of `silver/activity_hours`: windows and ``table_version``.
-        computed: Computations of `gold/person_days`: windows and ``upstream_version``.
+        computed: Computations of `gold/person_days` from them: windows and ``upstream_version``.
         last_day: The open day; there is nothing after it.
         zone: The reporting timezone.
     """
@@ -77,13 +78,20 @@ def stale_histories(hours: pl.DataFrame, computed: pl.DataFrame, last_day: date,
         # An hour that holds a midnight of a zone with half-hour offsets belongs to two days.
         for day in {_day(start, zone), _day(start + _HOUR - timedelta(microseconds=1), zone)}:
             newest[day] = max(newest.get(day, -1), version)
-    wanted: dict[date, int] = {}
-    for day, version in newest.items():
-        for ahead in range(HISTORY_DAYS):
-            reached = day + timedelta(days=ahead)
-            if reached <= last_day:
-                wanted[reached] = max(wanted.get(reached, -1), version)
-    return _behind(wanted, _by_day(computed, "upstream_version", zone))
+    return _behind(_reached(newest, last_day), _by_day(computed, "upstream_version", zone))
+
+
+def stale_identities(changes: pl.DataFrame, computed: pl.DataFrame, last_day: date, zone: ZoneInfo) -> list[date]:
+    """Days whose 28-day history reaches a day that changed hands with a later resolution than they know.
+
+    Args:
+        changes: `silver/person_changes` up to the resolution that holds: ``day``, ``resolution``.
+        computed: Computations of `gold/person_days` from `silver/persons`: windows and ``upstream_version``.
+        last_day: The open day; there is nothing after it.
+        zone: The reporting timezone.
+    """
+    newest = dict(changes.group_by("day").agg(pl.col("resolution").max()).iter_rows())
+    return _behind(_reached(newest, last_day), _by_day(computed, "upstream_version", zone))
 
 
 def stale_days(upstream: pl.DataFrame, computed: pl.DataFrame, zone: ZoneInfo) -> list[date]:
@@ -136,6 +144,17 @@ def ranges(starts: Iterable[datetime], gap: timedelta, longest: timedelta) -> li
         else:
             found.append((start, start))
     return found
+
+
+def _reached(newest: dict[date, int], last_day: date) -> dict[date, int]:
+    """The versions that days must know of, when each day's is to be known for 28 days."""
+    wanted: dict[date, int] = {}
+    for day, version in newest.items():
+        for ahead in range(HISTORY_DAYS):
+            reached = day + timedelta(days=ahead)
+            if reached <= last_day:
+                wanted[reached] = max(wanted.get(reached, -1), version)
+    return wanted
 
 
 def _by_hour(computed: pl.DataFrame) -> pl.DataFrame:

@@ -20,7 +20,7 @@ import polars as pl
 from partitions import Grain
 
 Layer = Literal["bronze", "silver", "gold", "ops"]
-Update = Literal["append", "append, rarely replace", "advance; rebuild", "landed; rebuild", "rebuild"]
+Update = Literal["append", "append, rarely replace", "advance; rebuild", "landed; rebuild", "merge", "rebuild"]
 
 TIMESTAMP = pl.Datetime("us", "UTC")
 """Every instant in the lake: microseconds, UTC."""

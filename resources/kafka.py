@@ -212,16 +212,17 @@ class KafkaSource:
             if (count >= max_records or size >= max_bytes) and behind <= heard:
                 break
             polled = self._consumer.consume(_CONSUME_AT_ONCE, timeout=_POLL)
-            received = [message for message in polled if message.error() is None]
+            errors = list(map(_ERROR, polled))
+            told = [message for message, error in zip(polled, errors, strict=True) if error is not None]
+            received = [m for m, error in zip(polled, errors, strict=True) if error is None] if told else polled
             if received:
                 frame = _frame(received, position.epoch)
                 frames.append(frame)
                 count, size = count + frame.height, size + sum(map(len, received))
-                last = {p: n + 1 for p, n in zip(frame["partition"], frame["offset"], strict=True)}
+                last = dict(frame.group_by("partition").agg(pl.col("offset").max() + 1).iter_rows())
                 self._last |= last
                 heard |= last.keys()
-            if len(received) < len(polled):
-                self._take_notice(position.topic, [message for message in polled if message.error() is not None])
+            self._take_notice(position.topic, told)
             if polled:
                 deadline = time.monotonic() + self._patience.total_seconds()
             elif behind <= self._ends.keys():
@@ -248,6 +249,7 @@ class KafkaSource:
 
 
 _PARTITION, _OFFSET, _TIMESTAMP = methodcaller("partition"), methodcaller("offset"), methodcaller("timestamp")
+_ERROR = methodcaller("error")
 _KEY, _VALUE, _HEADERS = methodcaller("key"), methodcaller("value"), methodcaller("headers")
 
 

@@ -13,18 +13,24 @@ from partitions import Grain, Window
 from platform_assets import restatement
 from platform_assets.assets import PARTITIONS_PER_RUN
 from platform_assets.gold import active_users, person_days
+from platform_assets.identity_assets import is_behind
 from platform_assets.ops import computations
 from platform_assets.platform import Platform
 from platform_assets.semantics.watermark import is_closed, is_final
-from platform_assets.silver import activity_hours, touched_hours
+from platform_assets.silver import activity_hours, identity_links, persons, touched_hours
 
 RANGE_START = "dagster/asset_partition_range_start"
 RANGE_END = "dagster/asset_partition_range_end"
 
 restate_hours = dg.define_asset_job(
     "restate_hours",
-    selection=AssetSelection.assets(activity_hours.TABLE.asset_key),
-    description="Compute touched hours of activity again.",
+    selection=AssetSelection.assets(activity_hours.TABLE.asset_key, identity_links.TABLE.asset_key),
+    description="Compute touched hours of activity and of evidence again.",
+)
+restate_persons = dg.define_asset_job(
+    "restate_persons",
+    selection=AssetSelection.assets(persons.TABLE.asset_key),
+    description="Resolve persons from new evidence.",
 )
 restate_days = dg.define_asset_job(
     "restate_days",
@@ -48,7 +54,7 @@ _ALIVE = [
 
 
 @dg.sensor(
-    jobs=[restate_hours, restate_days],
+    jobs=[restate_hours, restate_persons, restate_days],
     minimum_interval_seconds=15,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Finds in the lake's ledgers which hours and days are stale, and computes them again, by tiers.",
@@ -56,7 +62,7 @@ _ALIVE = [
 def restatements(
     context: dg.SensorEvaluationContext, platform: dg.ResourceParam[Platform]
 ) -> Iterator[dg.RunRequest | dg.SkipReason]:
-    """Ask for stale hours first, then, when those are done, for the days that reach them."""
+    """Ask for stale hours first; when those are done, for persons, and then for the days that rest on both."""
     now = platform.clock()
     ledger = platform.lake.scan(computations.TABLE).collect()
     if _is_running(context.instance, restate_hours.name):
@@ -64,28 +70,33 @@ def restatements(
         return
     hours = due_hours(platform, ledger, now)
     yield from _requests(platform, restate_hours.name, "hour", hours)
-    if hours or _is_running(context.instance, restate_days.name):
+    if hours or any(_is_running(context.instance, job.name) for job in (restate_persons, restate_days)):
+        return
+    if is_behind(platform):
+        yield dg.RunRequest(job_name=restate_persons.name)
         return
     yield from _requests(platform, restate_days.name, "day", due_days(platform, ledger, now))
 
 
 def due_hours(platform: Platform, ledger: pl.DataFrame, now: datetime) -> list[datetime]:
-    """Starts of the hours of activity that are stale, and whose tier is due."""
+    """Starts of the hours of activity or evidence that are stale, and whose tier is due."""
     touched = platform.lake.scan(touched_hours.TABLE).select("event_hour", "silver_version").collect()
-    computed = ledger.filter(table=activity_hours.TABLE.name)
-    # What lies before the first partition has none, and would be asked for again for ever.
-    stale = [hour for hour in restatement.stale_hours(touched, computed) if hour >= platform.partitions.hourly.start]
-    return restatement.due(stale, computed, now)
+    wanted: set[datetime] = set()
+    for table in (activity_hours.TABLE, identity_links.TABLE):
+        computed = ledger.filter(table=table.name)
+        stale = restatement.stale_hours(touched, computed)
+        # What lies before the first partition has none, and would be asked for again for ever.
+        stale = [hour for hour in stale if hour >= platform.partitions.hourly.start]
+        wanted |= set(restatement.due(stale, computed, now))
+    return sorted(wanted)
 
 
 def due_days(platform: Platform, ledger: pl.DataFrame, now: datetime) -> list[datetime]:
     """Starts of the days that are stale, or have become closed or final since, and whose tier is due."""
     zone = platform.settings.zone
-    hours, histories, users = (
-        ledger.filter(table=table.name) for table in (activity_hours.TABLE, person_days.TABLE, active_users.TABLE)
-    )
+    histories, users = (ledger.filter(table=table.name) for table in (person_days.TABLE, active_users.TABLE))
     stale = {
-        *restatement.stale_histories(hours, histories, now.astimezone(zone).date(), zone),
+        *person_days.stale(platform, ledger, now.astimezone(zone).date()),
         *restatement.stale_days(histories, users, zone),
     }
     starts = {Window.of_days(day, day, zone).start for day in stale if day >= platform.settings.start_date}

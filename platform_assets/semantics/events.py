@@ -16,6 +16,13 @@ CLOCK_NOISE = timedelta(minutes=10)
 STRAGGLES_AFTER = timedelta(hours=1)
 """An event this late, or from a clock this wrong, is stored apart from those on time."""
 
+_NO_IDS = (
+    *("", "null", "none", "undefined", "nan", "guest", "anonymous", "0", "true", "false", "[object object]"),
+    "not_authenticated",
+)
+"""Values that mean that there is no id (semantics 4)."""
+_QUOTES = "\"'` "
+
 
 def event_time(events: pl.LazyFrame) -> pl.LazyFrame:
     """Add ``occurred_at``, the event time.
@@ -83,6 +90,16 @@ def straggles() -> pl.Expr:
     return (lateness > STRAGGLES_AFTER) | (lateness < -STRAGGLES_AFTER) | (skew > STRAGGLES_AFTER)
 
 
+def is_id(field: str) -> pl.Expr:
+    """Whether a field holds an id: not null, and none of the values that are no ids, quoted or in capitals."""
+    bare = pl.col(field).str.strip_chars(_QUOTES).str.strip_chars().str.to_lowercase()
+    return pl.col(field).is_not_null() & ~bare.is_in(_NO_IDS)
+
+
 def raw_id() -> pl.Expr:
-    """Who acted, by the event alone: ``u:<user_id>``, else ``a:<anonymous_id>``."""
-    return pl.when(is_absent("user_id")).then("a:" + pl.col("anonymous_id")).otherwise("u:" + pl.col("user_id"))
+    """Who acted, by the event alone: ``u:<user_id>``, else ``a:<anonymous_id>``.
+
+    A value that is no id (`is_id`) counts only where there is no other.
+    """
+    has_user = is_id("user_id") | (is_absent("anonymous_id") | ~is_id("anonymous_id")) & ~is_absent("user_id")
+    return pl.when(has_user).then("u:" + pl.col("user_id")).otherwise("a:" + pl.col("anonymous_id"))

@@ -15,8 +15,8 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import polars as pl
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
+
+from platform_assets.semantics.events import is_id
 
 CLAIM = timedelta(days=30)
 """How long before a login the anonymous events of its device are claimed by the user who logs in."""
@@ -38,18 +38,7 @@ LINKS = pl.Schema({"left": pl.String(), "right": pl.String(), "kind": pl.String(
 PERSONS = pl.Schema({"raw_id": pl.String(), "valid_from": _INSTANT, "valid_to": _INSTANT, "person_id": pl.String()})
 """Whose a raw id is, half-open and without overlaps. Where an id has no row, it is a person of its own."""
 
-_NO_IDS = (
-    *("", "null", "none", "undefined", "nan", "guest", "anonymous", "0", "true", "false", "[object object]"),
-    "not_authenticated",
-)
-_QUOTES = "\"'` "
 _TICK = timedelta(microseconds=1)
-
-
-def is_id(field: str) -> pl.Expr:
-    """Whether a field holds an id: not null, and none of the values that are no ids, quoted or in capitals."""
-    bare = pl.col(field).str.strip_chars(_QUOTES).str.strip_chars().str.to_lowercase()
-    return pl.col(field).is_not_null() & ~bare.is_in(_NO_IDS)
 
 
 def links(events: pl.LazyFrame) -> pl.LazyFrame:
@@ -81,6 +70,32 @@ def links(events: pl.LazyFrame) -> pl.LazyFrame:
         .otherwise(pl.lit("login")),
         seen_at="occurred_at",
     ).filter(pl.col("left") != pl.col("right"))
+
+
+def thinned(evidence: pl.LazyFrame, span: pl.Expr) -> pl.LazyFrame:
+    """Evidence without the logins that say nothing more, span by span.
+
+    Of the logins of one user in a row on one anonymous id, only the first and the last of a span of time matter:
+    whoever acts between them is claimed by either. Where an unlink falls into the same span, all stay.
+
+    Args:
+        evidence: `LINKS`; all of each span, in any order, repeated or not.
+        span: Which span a link is in, by its ``seen_at``.
+    """
+    of_device = ["span", "left"]
+    ordered = (
+        evidence.with_columns(span=span)
+        .unique()
+        .sort("span", "left", "seen_at", "right", "kind")
+        .with_columns(has_unlink=(pl.col("kind") == UNLINK).any().over(of_device))
+    )
+    is_alike = [
+        (pl.col("right") == pl.col("right").shift(step).over(of_device))
+        & (pl.col("kind") == pl.col("kind").shift(step).over(of_device))
+        for step in (1, -1)
+    ]
+    is_between = pl.all_horizontal(is_alike).fill_null(value=False) & (pl.col("kind") == "login")
+    return ordered.filter(~is_between | pl.col("has_unlink")).select(LINKS.names())
 
 
 def in_force(evidence: pl.LazyFrame) -> pl.LazyFrame:
@@ -209,6 +224,10 @@ def impact(activity: pl.LazyFrame, before: pl.LazyFrame, after: pl.LazyFrame) ->
 
 def _users(aliases: pl.DataFrame) -> pl.DataFrame:
     """The person of each user id that an alias names: the least id of its connected component."""
+    # The import costs a fifth of a second, which not every process has to spend.
+    from scipy.sparse import coo_array  # noqa: PLC0415
+    from scipy.sparse.csgraph import connected_components  # noqa: PLC0415
+
     ids = pl.concat([aliases["left"], aliases["right"]]).unique().sort()
     if ids.is_empty():
         return pl.DataFrame(schema={"raw_id": pl.String, "person_id": pl.String})

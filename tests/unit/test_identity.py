@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from platform_assets.semantics.identity import CLAIM, LINKS, PERSONS, impact, in_force, is_id, joined, links, persons
+from platform_assets.semantics.events import is_id, raw_id
+from platform_assets.semantics.identity import CLAIM, LINKS, PERSONS, impact, in_force, joined, links, persons, thinned
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -246,6 +247,38 @@ def test_persons_are_as_defined_from_any_order_and_slicing(evidence: list[Link],
 
     wanted = [(raw, day) for raw in ("a:x", "a:y", "a:z", "u:1", "u:2", "u:3", "u:4") for day in MOMENTS]
     assert owners(evidence, wanted) == [brute_force(evidence, raw, day) for raw, day in wanted]
+
+
+@given(evidences, st.randoms(use_true_random=False))
+def test_what_is_left_out_of_a_span_says_nothing(evidence: list[Link], rng: random.Random) -> None:
+    # Many within an hour, so that there is something between.
+    crowded = [Link(link.left, link.right, int(link.day) + rng.randint(0, 5) / 240, link.kind) for link in evidence]
+    hourly = thinned(frame(crowded), pl.col("seen_at").dt.truncate("1h"))
+    assert persons(hourly).equals(persons(frame(crowded)))
+
+
+def test_between_the_first_and_the_last_of_a_row_nothing_is_kept() -> None:
+    logins = [login("x", user, minute / 1440) for user, minute in (("1", 0), ("1", 1), ("1", 2), ("2", 3), ("1", 4))]
+    kept = thinned(frame(logins), pl.col("seen_at").dt.truncate("1h")).collect()
+    assert sorted(kept["seen_at"]) == [at(minute / 1440) for minute in (0, 2, 3, 4)]
+    with_unlink = frame([*logins, unlink("a:x", "u:1", 30 / 1440)])
+    assert thinned(with_unlink, pl.col("seen_at").dt.truncate("1h")).collect().height == 6
+
+
+@pytest.mark.parametrize(
+    ("anonymous", "user", "told"),
+    [
+        ("x", "1", "u:1"),
+        ("x", "null", "a:x"),
+        ("x", None, "a:x"),
+        (None, "guest", "u:guest"),
+        ("nan", "guest", "u:guest"),
+    ],
+)
+def test_the_raw_id_of_an_event(anonymous: str | None, user: str | None, told: str) -> None:
+    schema = {"anonymous_id": pl.String, "user_id": pl.String}
+    frame = pl.DataFrame([{"anonymous_id": anonymous, "user_id": user}], schema=schema)
+    assert frame.select(raw_id()).item() == told
 
 
 def test_an_unlink_before_its_link_takes_nothing_back() -> None:
