@@ -7,13 +7,7 @@ import dagster as dg
 from platform_assets.feeds.job import FEEDS, take_files
 from platform_assets.feeds.taking import undelivered, untaken
 from platform_assets.platform import Platform
-
-_ALIVE = [
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-]
+from sensors.runs import is_under_way
 
 
 @dg.sensor(
@@ -33,6 +27,6 @@ def landed_files(
     behind = untaken(platform.lake, FEEDS)
     if not waiting and not behind:
         return dg.SkipReason(f"nothing new among {len(files)} files")
-    if context.instance.get_run_records(dg.RunsFilter(job_name=take_files.name, statuses=_ALIVE), limit=1):
+    if is_under_way(context.instance, take_files.name):
         return dg.SkipReason("a run is at it")
     return dg.RunRequest()

@@ -14,13 +14,8 @@ from platform_assets.platform import Platform
 from platform_assets.streams import epochs
 from platform_assets.streams.advance import POSITION_TAG, advance
 from resources.records import Held, Position, check_continuity
+from sensors.runs import ALIVE
 
-_ALIVE = [
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-]
 MAX_RUNTIME_TAG = "dagster/max_runtime"
 """Dagster's tag: a run that was not heard of for this long, its process dead, is failed and frees its slot."""
 _GRACE = timedelta(minutes=5)
@@ -112,14 +107,14 @@ def micro_batches(
 
 
 def _attempts(instance: dg.DagsterInstance, at: str, now: datetime) -> list[Attempt]:
-    alive = instance.get_run_records(dg.RunsFilter(job_name=advance.name, statuses=_ALIVE))
+    alive = instance.get_run_records(dg.RunsFilter(job_name=advance.name, statuses=ALIVE))
     same = instance.get_run_records(dg.RunsFilter(job_name=advance.name, tags={POSITION_TAG: at}))
     found = {record.dagster_run.run_id: record for record in [*alive, *same]}
     return [
         Attempt(
             run_id=run_id,
             position=record.dagster_run.tags.get(POSITION_TAG, ""),
-            is_alive=record.dagster_run.status in _ALIVE,
+            is_alive=record.dagster_run.status in ALIVE,
             started_at=record.create_timestamp.astimezone(now.tzinfo),
         )
         for run_id, record in found.items()

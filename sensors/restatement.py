@@ -18,6 +18,7 @@ from platform_assets.ops import computations
 from platform_assets.platform import Platform
 from platform_assets.semantics.watermark import is_closed, is_final
 from platform_assets.silver import activity_hours, identity_links, persons, touched_hours
+from sensors.runs import is_under_way
 
 RANGE_START = "dagster/asset_partition_range_start"
 RANGE_END = "dagster/asset_partition_range_end"
@@ -45,13 +46,6 @@ _RANGES = {
     "day": (timedelta(hours=25), timedelta(days=PARTITIONS_PER_RUN["day"] - 1)),
 }
 
-_ALIVE = [
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-]
-
 
 @dg.sensor(
     jobs=[restate_hours, restate_persons, restate_days],
@@ -65,12 +59,12 @@ def restatements(
     """Ask for stale hours first; when those are done, for persons, and then for the days that rest on both."""
     now = platform.clock()
     ledger = platform.lake.scan(computations.TABLE).collect()
-    if _is_running(context.instance, restate_hours.name):
+    if is_under_way(context.instance, restate_hours.name):
         yield dg.SkipReason("hours are being computed")
         return
     hours = due_hours(platform, ledger, now)
     yield from _requests(platform, restate_hours.name, "hour", hours)
-    if hours or any(_is_running(context.instance, job.name) for job in (restate_persons, restate_days)):
+    if hours or is_under_way(context.instance, restate_persons.name, restate_days.name):
         return
     if is_behind(platform):
         yield dg.RunRequest(job_name=restate_persons.name)
@@ -119,7 +113,3 @@ def _requests(platform: Platform, job: str, grain: Grain, starts: list[datetime]
         keys = platform.partitions.keys(grain, Window(first, last + timedelta(seconds=1)))
         if keys:
             yield dg.RunRequest(job_name=job, tags={RANGE_START: keys[0], RANGE_END: keys[-1]})
-
-
-def _is_running(instance: dg.DagsterInstance, job: str) -> bool:
-    return bool(instance.get_runs(dg.RunsFilter(job_name=job, statuses=_ALIVE), limit=1))

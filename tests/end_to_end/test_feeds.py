@@ -14,6 +14,7 @@ from dagster import AssetCheckEvaluation
 
 from platform_assets.bronze import landed_files, partner_files
 from platform_assets.feeds.job import take_files
+from platform_assets.quality.checks import is_there
 from platform_assets.silver import ad_spend, app_store_reports, quarantined_rows
 from sensors.landed_files import landed_files as landed_files_sensor
 from sensors.restatement import RANGE_END, RANGE_START
@@ -143,6 +144,16 @@ def test_days_can_be_backfilled_and_the_check_names_quarantined_rows(run: Run) -
     told = {(told.check_name, told.partition): told.passed for told in evaluations(result)}
     assert told["contract", "2026-02-08"] is True
     assert told["no_bad_rows", "2026-02-08"] is False
+    assert told["latest_due_partition", "2026-02-09"] is False
+    assert ("latest_due_partition", "2026-02-08") not in told, "only the newest is owed"
+
+
+def test_a_feed_of_which_nothing_ever_landed_owes_nothing(run: Run) -> None:
+    window = run.platform.partitions.window("day", "2026-02-08", "2026-02-08")
+    assert is_there(run.platform, ad_spend.TABLE, window).passed
+    put(run, "ad_spend/week.csv", HEADER + "2026-02-07,n,p,DE,1,EUR\n")
+    take(run)
+    assert not is_there(run.platform, ad_spend.TABLE, window).passed
 
 
 def test_without_a_landing_folder_the_sensor_says_so(tmp_path: Path) -> None:
