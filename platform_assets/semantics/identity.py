@@ -104,12 +104,12 @@ def in_force(evidence: pl.LazyFrame) -> pl.LazyFrame:
     Args:
         evidence: `LINKS`.
     """
-    pair = pl.concat_list(pl.col("left", "right")).list.sort().list.join("\x00")
-    paired = evidence.with_columns(pair=pair)
-    ended = paired.filter(kind=UNLINK).group_by("pair").agg(ended_at=pl.col("seen_at").max())
+    pair = ["one", "other"]
+    paired = evidence.with_columns(one=pl.min_horizontal("left", "right"), other=pl.max_horizontal("left", "right"))
+    ended = paired.filter(kind=UNLINK).group_by(pair).agg(ended_at=pl.col("seen_at").max())
     standing = (
         paired.filter(pl.col("kind") != UNLINK)
-        .join(ended, on="pair", how="left")
+        .join(ended, on=pair, how="left")
         .filter(pl.col("ended_at").is_null() | (pl.col("seen_at") > pl.col("ended_at")))
     )
     return standing.select(LINKS.names())
@@ -149,15 +149,15 @@ def persons(evidence: pl.LazyFrame, most_links: int = MOST_LINKS) -> pl.DataFram
         to a user; by ``raw_id`` and ``valid_from``. Neighbouring intervals are of different persons.
     """
     standing = in_force(evidence).select("left", "right", "kind", "seen_at").unique().collect()
-    too_many = super_nodes(standing.lazy(), most_links).collect()["raw_id"].implode()
-    standing = standing.filter(~pl.col("left").is_in(too_many), ~pl.col("right").is_in(too_many))
+    too_many = super_nodes(standing.lazy(), most_links).collect()["raw_id"]
+    if not too_many.is_empty():
+        standing = standing.filter(~pl.any_horizontal(pl.col("left", "right").is_in(too_many.implode())))
     users = _users(standing.filter(kind=ALIAS))
     start, end = (pl.lit(instant, _INSTANT) for instant in ALWAYS)
-    of_users = users.filter(pl.col("raw_id") != pl.col("person_id")).select(
-        "raw_id", "person_id", valid_from=start, valid_to=end
-    )
+    of_users = users.filter(pl.col("raw_id") != pl.col("person_id")).sort("raw_id")
     of_devices = _intervals(standing.filter(kind="login"), users)
-    return pl.concat([of_users.select(PERSONS.names()), of_devices]).sort("raw_id", "valid_from")
+    # In order as they stand: `a:` comes before `u:`.
+    return pl.concat([of_devices, of_users.with_columns(valid_from=start, valid_to=end).select(PERSONS.names())])
 
 
 def joined(rows: pl.LazyFrame, whose: pl.LazyFrame, at: str = "occurred_at") -> pl.LazyFrame:
@@ -240,35 +240,39 @@ def _users(aliases: pl.DataFrame) -> pl.DataFrame:
 
 
 def _intervals(logins: pl.DataFrame, users: pl.DataFrame) -> pl.DataFrame:
-    """Whose each anonymous id is and when, by the logins on it."""
+    """Whose each anonymous id is and when, by the logins on it.
+
+    All rests on one order of the logins, and on neighbours in it: ten million need no grouping.
+    """
+    is_same_device = (pl.col("raw_id") == pl.col("raw_id").shift()).fill_null(value=False)
     seen = (
         logins.join(users, left_on="right", right_on="raw_id", how="left")
-        .group_by(raw_id="left", seen_at="seen_at")
-        .agg(person_id=pl.coalesce("person_id", "right").min())
-        .sort("raw_id", "seen_at")
+        .select("seen_at", raw_id="left", person_id=pl.coalesce("person_id", "right"))
+        .sort("raw_id", "seen_at", "person_id")
+        .filter(~(is_same_device & (pl.col("seen_at") == pl.col("seen_at").shift()).fill_null(value=False)))
+        .with_row_index("login")
         .with_columns(
-            after=pl.col("seen_at").shift().over("raw_id") + _TICK,
-            last=pl.col("person_id").shift().over("raw_id"),
-            is_last=pl.int_range(pl.len()).over("raw_id") == pl.len().over("raw_id") - 1,
+            after=pl.when(is_same_device).then(pl.col("seen_at").shift() + _TICK),
+            last=pl.when(is_same_device).then(pl.col("person_id").shift()),
+            is_last=(pl.col("raw_id") != pl.col("raw_id").shift(-1)).fill_null(value=True),
         )
         .with_columns(claims=pl.max_horizontal("after", pl.col("seen_at") - CLAIM))
     )
-    claimed = seen.select("raw_id", "person_id", valid_from="claims", valid_to=pl.col("seen_at") + _TICK)
+    since = pl.col("seen_at") + _TICK
     between = seen.filter(pl.col("after") < pl.col("claims")).select(
-        "raw_id", person_id="last", valid_from="after", valid_to="claims"
+        "login", "raw_id", part=0, person_id="last", valid_from="after", valid_to="claims"
     )
+    claimed = seen.select("login", "raw_id", "person_id", part=1, valid_from="claims", valid_to=since)
     at_last = seen.filter("is_last").select(
-        "raw_id", "person_id", valid_from=pl.col("seen_at") + _TICK, valid_to=pl.lit(ALWAYS[1], _INSTANT)
+        "login", "raw_id", "person_id", part=2, valid_from=since, valid_to=pl.lit(ALWAYS[1], _INSTANT)
     )
-    pieces = pl.concat([claimed, between, at_last]).sort("raw_id", "valid_from")
-    begins = (
-        (pl.col("raw_id") != pl.col("raw_id").shift())
-        | (pl.col("person_id") != pl.col("person_id").shift())
-        | (pl.col("valid_from") != pl.col("valid_to").shift())
-    )
-    return (
-        pieces.with_columns(run=begins.fill_null(value=True).cum_sum())
-        .group_by("run")
-        .agg(pl.col("raw_id", "person_id", "valid_from").first(), pl.col("valid_to").last())
-        .select(PERSONS.names())
-    )
+    names = ["login", "part", *PERSONS.names()]
+    pieces = pl.concat([part.select(names) for part in (between, claimed, at_last)]).sort("login", "part")
+    continues = (
+        is_same_device
+        & (pl.col("person_id") == pl.col("person_id").shift())
+        & (pl.col("valid_from") == pl.col("valid_to").shift())
+    ).fill_null(value=False)
+    marked = pieces.with_columns(begins=~continues).with_columns(ends=pl.col("begins").shift(-1).fill_null(value=True))
+    ends = marked.filter("ends")["valid_to"]
+    return marked.filter("begins").with_columns(valid_to=ends).select(PERSONS.names())
