@@ -1,0 +1,132 @@
+"""Dimensions out of change events: every version (SCD2), or the latest (SCD1), and facts joined as of their time.
+
+A change event says what a row of a source table was after it (semantics 3): created (`c`), updated (`u`), read by a
+snapshot (`r`), deleted (`d`), or the whole table truncated (`t`). Changes are applied in the order of their source, by
+``lsn`` and ``sequence``, whatever order they arrive in; the same change twice is one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import polars as pl
+
+END_OF_TIME = datetime(9999, 12, 31, tzinfo=UTC)
+"""`valid_to` of the version that is valid now."""
+
+_INSTANT = pl.Datetime("us", "UTC")
+_ORDER = ["lsn", "sequence"]
+
+
+def versions(changes: pl.LazyFrame, key: Sequence[str], tracked: Sequence[str]) -> pl.LazyFrame:
+    """Every version of each row: SCD2.
+
+    A version begins when a change of a tracked column was committed, and ends, exclusively, when the next one begins or
+    the row was deleted. While a row exists there are neither gaps nor overlaps; an update of other columns makes no
+    version; a row that comes again after its deletion opens a new one. Of several changes of one row at one instant the
+    last counts. A commit time that lies before an earlier change's (a source whose clock was set back) is taken as that
+    one's.
+
+    Args:
+        changes: ``lsn``, ``sequence``, ``op``, ``changed_at`` (commit time, UTC), the key and the tracked columns: of a
+            deleted row the key as it was, of a truncation null.
+        key: The columns that identify a row.
+        tracked: The columns whose changes make versions.
+
+    Returns:
+        Key, tracked columns, ``valid_from``, ``valid_to`` (half-open; `END_OF_TIME` where open), ``is_current``; by key
+        and ``valid_from``.
+    """
+    names = [*key, *tracked]
+    state = ["exists", *tracked]
+    ordered = (
+        _applied(changes, key, tracked)
+        .sort(*key, *_ORDER)
+        .with_columns(exists=pl.col("op") != "d", valid_from=pl.col("changed_at").cum_max().over(key))
+        .with_columns(pl.when("exists").then(pl.col(name)).alias(name) for name in tracked)
+        # The state that an instant leaves behind: of its changes, the last.
+        .unique([*key, "valid_from"], keep="last", maintain_order=True)
+    )
+    is_news = pl.any_horizontal(pl.col(name).ne_missing(pl.col(name).shift().over(key)) for name in state)
+    began = ordered.filter(is_news | (pl.int_range(pl.len()).over(key) == 0))
+    end = pl.col("valid_from").shift(-1).over(key).fill_null(pl.lit(END_OF_TIME, _INSTANT))
+    return (
+        began.with_columns(valid_to=end)
+        .filter("exists")
+        .with_columns(is_current=pl.col("valid_to") == pl.lit(END_OF_TIME, _INSTANT))
+        .select(*names, "valid_from", "valid_to", "is_current")
+    )
+
+
+def latest(changes: pl.LazyFrame, key: Sequence[str], columns: Sequence[str]) -> pl.LazyFrame:
+    """The latest values of each row: SCD1.
+
+    Args:
+        changes: As for `versions`, with ``columns``.
+        key: The columns that identify a row.
+        columns: The columns wanted.
+
+    Returns:
+        Key, ``columns`` (of a deleted row as they last were), ``first_seen_at``, ``last_seen_at`` (the earliest and
+        the latest commit time of a change of the row), ``is_deleted``; by key.
+    """
+    last = [pl.col(name).filter(pl.col("op") != "d").last() for name in columns]
+    return (
+        _applied(changes, key, columns)
+        .sort(*key, *_ORDER)
+        .group_by(key)
+        .agg(
+            *last,
+            first_seen_at=pl.col("changed_at").min(),
+            last_seen_at=pl.col("changed_at").max(),
+            is_deleted=pl.col("op").last() == "d",
+        )
+        .sort(key)
+    )
+
+
+def as_of(
+    facts: pl.LazyFrame, dimension: pl.LazyFrame, key: Sequence[str], attributes: Sequence[str], at: str = "occurred_at"
+) -> pl.LazyFrame:
+    """Facts with a dimension's attributes as of their time, and as they are now.
+
+    Args:
+        facts: The key and an instant.
+        dimension: `versions`.
+        key: The columns that identify a row of it, in both.
+        attributes: The columns wanted.
+        at: The column of the instant, not null.
+
+    Returns:
+        The facts with ``<attribute>`` as of ``at``, null where no version was valid then, and ``current_<attribute>``,
+        null where the row does not exist now.
+    """
+    found = facts.sort(at).join_asof(
+        dimension.sort("valid_from").select(*key, *attributes, "valid_from", "valid_to"),
+        left_on=at,
+        right_on="valid_from",
+        by=list(key),
+        strategy="backward",
+        check_sortedness=False,  # sorted just now; with `by`, Polars could not check it
+    )
+    was_valid = pl.col(at) < pl.col("valid_to")
+    now = dimension.filter("is_current").select(*key, *(pl.col(name).alias(f"current_{name}") for name in attributes))
+    return (
+        found.with_columns(pl.when(was_valid).then(pl.col(name)).alias(name) for name in attributes)
+        .drop("valid_from", "valid_to", strict=False)
+        .join(now, on=list(key), how="left")
+    )
+
+
+def _applied(changes: pl.LazyFrame, key: Sequence[str], columns: Sequence[str]) -> pl.LazyFrame:
+    """Each change once; a truncation as the deletion of every row that there ever was before it."""
+    once = changes.select(*_ORDER, "op", "changed_at", *key, *columns).unique(_ORDER, keep="any")
+    of_rows = once.filter(pl.col("op") != "t")
+    truncations = once.filter(pl.col("op") == "t").select(*_ORDER, "changed_at")
+    born = of_rows.sort(_ORDER).group_by(key).agg(born=pl.col("lsn").first(), as_number=pl.col("sequence").first())
+    is_after = (pl.col("lsn") > pl.col("born")) | (
+        (pl.col("lsn") == pl.col("born")) & (pl.col("sequence") > pl.col("as_number"))
+    )
+    wiped = truncations.join(born, how="cross").filter(is_after).select(*_ORDER, "changed_at", *key, op=pl.lit("d"))
+    return pl.concat([of_rows, wiped], how="diagonal")
