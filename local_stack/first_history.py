@@ -18,6 +18,7 @@ from local_stack.simulator import World, history, produce_history
 from partitions import Window
 from platform_assets.bronze import client_events
 from platform_assets.gold import active_users, live_metrics, person_days
+from platform_assets.identity_assets import persons_metadata
 from platform_assets.platform import Platform
 from platform_assets.quality.metadata import partition_metadata
 from platform_assets.silver import activity_hours, events, identity_links, persons
@@ -143,6 +144,7 @@ def _materializations(
             for key in platform.partitions.keys("hour", Window.of_hour(hour)):
                 metadata = {"rows added": dg.MetadataValue.int(rows[hour])}
                 yield dg.AssetMaterialization(table.asset_key, partition=key, metadata=metadata)
+    yield dg.AssetMaterialization(persons.TABLE.asset_key, metadata=persons_metadata(platform))
     for table in (module.TABLE for module in _COMPUTED):
         keys = platform.partitions.keys(table.partitions or "day", past.window)
         for key, metadata_of in partition_metadata(platform, table, keys).items():

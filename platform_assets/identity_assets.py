@@ -32,16 +32,19 @@ _SHOWN = 50
 def persons_asset(platform: dg.ResourceParam[Platform]) -> dg.MaterializeResult[None]:
     """Resolve all the evidence there is."""
     changed = persons.resolve(platform)
+    days = _table(["day", "raw ids"], changed.select("day", "raw_ids").rows())
+    return dg.MaterializeResult(metadata={**persons_metadata(platform), "days changed": dg.MetadataValue.md(days)})
+
+
+def persons_metadata(platform: Platform) -> dict[str, dg.MetadataValue]:
+    """What a materialization of the persons shows."""
     handle = platform.lake.open(persons.TABLE)
     rows = platform.lake.scan(persons.TABLE, handle=handle).select(pl.len()).collect().item()
-    return dg.MaterializeResult(
-        metadata={
-            "dagster/row_count": dg.MetadataValue.int(rows),
-            "delta version": dg.MetadataValue.int(handle.version()),
-            "resolution": dg.MetadataValue.int(persons.resolution_of(handle)),
-            "days changed": dg.MetadataValue.md(_table(["day", "raw ids"], changed.select("day", "raw_ids").rows())),
-        }
-    )
+    return {
+        "dagster/row_count": dg.MetadataValue.int(rows),
+        "delta version": dg.MetadataValue.int(handle.version()),
+        "resolution": dg.MetadataValue.int(persons.resolution_of(handle)),
+    }
 
 
 @dg.asset_check(
