@@ -167,7 +167,10 @@ class ChildProcess:
 
 
 def _become(parent: int, command: list[str]) -> None:
-    """Become `command`, to be killed when the thread that started us ends.
+    """Become `command`, to be killed when the thread that started us ends, and to end on the signals that end others.
+
+    A signal that our parent ignores (a shell's background job ignores SIGINT, and what runs in it may copy that to
+    SIGTERM) would stay ignored, and then nothing but force would end the command.
 
     Raises:
         OSError: The kernel refuses the request, or the program cannot be started.
@@ -178,6 +181,8 @@ def _become(parent: int, command: list[str]) -> None:
             raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
         if os.getppid() != parent:  # it ended before we asked: no signal will come
             os.kill(os.getpid(), signal.SIGKILL)
+    for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(name, signal.SIG_DFL)
     os.execvp(command[0], command)  # noqa: S606
 
 

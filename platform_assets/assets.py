@@ -24,7 +24,7 @@ PARTITIONS_PER_RUN = {"hour": 168, "day": 28}
 
 
 def rebuilt_asset(
-    table: Table, upstream: Sequence[Table], rebuild: Rebuild, partitions: Partitions
+    table: Table, upstream: Sequence[Table], rebuild: Rebuild, partitions: Partitions, pool: str | None = None
 ) -> dg.AssetsDefinition:
     """The asset of a table: materializing a partition, or a range, rebuilds that window.
 
@@ -33,6 +33,7 @@ def rebuilt_asset(
         upstream: The tables that it is computed from.
         rebuild: Makes a window of the table equal to the function of what is above it.
         partitions: The deployment's partitions.
+        pool: The pool that its runs share a slot of.
     """
     grain = table.partitions
     if grain is None:
@@ -51,6 +52,7 @@ def rebuilt_asset(
         metadata=ui_metadata(table),
         code_version=str(table.version),
         freshness_policy=freshness(table),
+        pool=pool,
         retry_policy=dg.RetryPolicy(max_retries=2, delay=5, backoff=dg.Backoff.EXPONENTIAL),
     )
     def asset(context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]) -> None:

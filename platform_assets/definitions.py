@@ -12,7 +12,7 @@ from platform_assets.bronze import client_events, dead_letters, landed_files, pa
 from platform_assets.feeds.job import FEEDS, no_file_set_aside, take_files
 from platform_assets.feeds.rebuilding import rebuild as rebuild_feed
 from platform_assets.gold import active_users, live_metrics, person_days
-from platform_assets.identity_assets import no_super_nodes, persons_asset, preview_persons
+from platform_assets.identity_assets import IDENTITY_POOL, no_super_nodes, persons_asset, preview_persons
 from platform_assets.maintenance import maintain, nightly, nightly_maintenance, regular_maintenance
 from platform_assets.ops import computations
 from platform_assets.platform import Platform
@@ -83,7 +83,13 @@ def assets(partitions: Partitions) -> list[dg.AssetsDefinition | dg.AssetSpec]:
         rebuilt_asset(identity_links.TABLE, [silver], identity_links.rebuild, partitions),
         persons_asset,
         ledger_spec(persons.CHANGES, [persons.TABLE]),
-        rebuilt_asset(person_days.TABLE, [activity_hours.TABLE, persons.TABLE], person_days.rebuild, partitions),
+        rebuilt_asset(
+            person_days.TABLE,
+            [activity_hours.TABLE, persons.TABLE],
+            person_days.rebuild,
+            partitions,
+            pool=IDENTITY_POOL,
+        ),
         rebuilt_asset(active_users.TABLE, [person_days.TABLE], active_users.rebuild, partitions),
         *(rebuilt_asset(feed.table, [partner_files.TABLE], partial(rebuild_feed, feed), partitions) for feed in FEEDS),
         ledger_spec(landed_files.TABLE),

@@ -13,7 +13,11 @@ from platform_assets.silver import activity_hours, identity_links, persons
 from platform_assets.table import ui_metadata
 
 IDENTITY_POOL = "identity"
-"""The pool whose one slot the writer of persons takes."""
+"""The pool whose one slot the writer of persons takes, and whoever counts by person.
+
+A resolution tells which days it touches by the activity that it sees. Were a day counted meanwhile, by the former
+persons and from newer activity, nothing would tell that it is stale.
+"""
 
 _SHOWN = 50
 

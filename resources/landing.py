@@ -6,6 +6,8 @@ Files are only ever read here: none is moved, changed or deleted.
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path, PurePosixPath
@@ -47,10 +49,13 @@ class Landing:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        if "://" in url:
-            self._files, root = fs.FileSystem.from_uri(url)
-        else:
+        self.problems: list[str] = []
+        """What the last listing could not look at, and why."""
+        self._is_local = "://" not in url
+        if self._is_local:
             self._files, root = fs.LocalFileSystem(), str(Path(url).absolute())
+        else:
+            self._files, root = fs.FileSystem.from_uri(url)
         self._root = PurePosixPath(root)
 
     def __repr__(self) -> str:
@@ -66,10 +71,29 @@ class Landing:
             now: The clock.
             settled_for: How long a file must have been left alone.
         """
-        listed = self._files.get_file_info(fs.FileSelector(str(self._root), recursive=True, allow_not_found=True))
+        self.problems = []
+        listed = self._files.get_file_info(list(self._local_paths())) if self._is_local else self._listed()
         found = [self._landed(info) for info in listed if info.type == fs.FileType.File]
         whole = [file for file in found if _is_whole(file) and now - file.modified_at >= settled_for]
         return sorted(whole, key=lambda file: (file.modified_at, file))
+
+    def _listed(self) -> list[fs.FileInfo]:
+        selector = fs.FileSelector(str(self._root), recursive=True, allow_not_found=True)
+        return list(self._files.get_file_info(selector))
+
+    def _local_paths(self) -> Iterator[str]:
+        """The files of a local folder; what cannot be looked at becomes a problem, not an end."""
+        walk = os.walk(self._root, onerror=lambda error: self.problems.append(str(error)))
+        for folder, _, names in walk:
+            for name in names:
+                path = str(PurePosixPath(folder, name))
+                try:
+                    path.encode()
+                except UnicodeEncodeError:
+                    shown = path.encode(errors="surrogateescape").decode(errors="backslashreplace")
+                    self.problems.append(f"{shown}: the name is not UTF-8; rename it")
+                    continue
+                yield path
 
     def read(self, file: LandedFile) -> bytes:
         """The whole content of a file.

@@ -22,11 +22,13 @@ def landed_files(
     """Ask for a run where a whole file is new, or a feed's table lacks what was delivered."""
     if platform.settings.landing_url is None:
         return dg.SkipReason("no landing folder is set (HEADWATER_LANDING_URL)")
-    files = platform.landing().files(platform.clock(), platform.settings.landing_settled_for)
+    landing = platform.landing()
+    files = landing.files(platform.clock(), platform.settings.landing_settled_for)
     waiting = undelivered(platform.lake, files)
     behind = untaken(platform.lake, FEEDS)
     if not waiting and not behind:
-        return dg.SkipReason(f"nothing new among {len(files)} files")
+        problems = "".join(f"; {problem}" for problem in landing.problems)
+        return dg.SkipReason(f"nothing new among {len(files)} files{problems}")
     if is_under_way(context.instance, take_files.name):
         return dg.SkipReason("a run is at it")
     return dg.RunRequest()

@@ -18,7 +18,7 @@ from platform_assets.ops import computations
 from platform_assets.platform import Platform
 from platform_assets.semantics.watermark import is_closed, is_final
 from platform_assets.silver import activity_hours, identity_links, persons, touched_hours
-from sensors.runs import is_under_way
+from sensors.runs import is_under_way, was_last
 
 RANGE_START = "dagster/asset_partition_range_start"
 RANGE_END = "dagster/asset_partition_range_end"
@@ -56,20 +56,25 @@ _RANGES = {
 def restatements(
     context: dg.SensorEvaluationContext, platform: dg.ResourceParam[Platform]
 ) -> Iterator[dg.RunRequest | dg.SkipReason]:
-    """Ask for stale hours first; when those are done, for persons, and then for the days that rest on both."""
+    """Ask for stale hours first; when those are done, for persons, and for the days that rest on both.
+
+    Where hours are due again as soon as they are done, days have every second turn.
+    """
     now = platform.clock()
     ledger = platform.lake.scan(computations.TABLE).collect()
     if is_under_way(context.instance, restate_hours.name):
         yield dg.SkipReason("hours are being computed")
         return
-    hours = due_hours(platform, ledger, now)
-    yield from _requests(platform, restate_hours.name, "hour", hours)
-    if hours or is_under_way(context.instance, restate_persons.name, restate_days.name):
+    hours, days = due_hours(platform, ledger, now), due_days(platform, ledger, now)
+    if hours and not (days and was_last(context.instance, restate_hours.name, restate_days.name)):
+        yield from _requests(platform, restate_hours.name, "hour", hours)
         return
-    if is_behind(platform):
+    if is_behind(platform) and not is_under_way(context.instance, restate_persons.name):
         yield dg.RunRequest(job_name=restate_persons.name)
-        return
-    yield from _requests(platform, restate_days.name, "day", due_days(platform, ledger, now))
+        if not was_last(context.instance, restate_persons.name, restate_days.name):
+            return  # days wait for the persons, once
+    if not is_under_way(context.instance, restate_days.name):
+        yield from _requests(platform, restate_days.name, "day", days)
 
 
 def due_hours(platform: Platform, ledger: pl.DataFrame, now: datetime) -> list[datetime]:

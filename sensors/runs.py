@@ -9,6 +9,7 @@ ALIVE = [
     dg.DagsterRunStatus.NOT_STARTED,
     dg.DagsterRunStatus.STARTING,
     dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
 ]
 """The states of a run that has not ended."""
 
@@ -16,3 +17,9 @@ ALIVE = [
 def is_under_way(instance: dg.DagsterInstance, *jobs: str) -> bool:
     """Whether a run of one of some jobs has not ended yet."""
     return any(instance.get_runs(dg.RunsFilter(job_name=job, statuses=ALIVE), limit=1) for job in jobs)
+
+
+def was_last(instance: dg.DagsterInstance, job: str, other: str) -> bool:
+    """Whether the newest run of a job is newer than the newest of another."""
+    newest, rival = (instance.get_run_records(dg.RunsFilter(job_name=name), limit=1) for name in (job, other))
+    return bool(newest) and (not rival or newest[0].create_timestamp > rival[0].create_timestamp)

@@ -13,7 +13,7 @@ from typing import Any
 
 import polars as pl
 
-from platform_assets.feeds.formats import ROWS, BadFile
+from platform_assets.feeds.formats import ROWS
 from platform_assets.table import TIMESTAMP, Column, Table
 
 MONEY = pl.Decimal(18, 6)
@@ -27,6 +27,7 @@ DELIVERED = (
 """Where a row came from."""
 
 _SHOWN = 5
+_FIRST_DAY = date(2000, 1, 1)
 
 BAD_ROWS = pl.Schema({**ROWS, "reasons": pl.List(pl.String)})
 """A row that was refused, as it arrived, with every reason."""
@@ -89,9 +90,6 @@ def parse(feed: Feed, rows: pl.DataFrame, landed_on: date) -> Parsed:
         feed: Whose rows they are.
         rows: `formats.ROWS`.
         landed_on: UTC date on which the file was taken.
-
-    Raises:
-        BadFile: Not one row is valid: the file is not what the feed expects. The message has the commonest reasons.
     """
     by_name = {_normal(name): field for field in feed.fields for name in (field.column, *field.aliases)}
     valid: list[dict[str, Any]] = []
@@ -107,13 +105,20 @@ def parse(feed: Feed, rows: pl.DataFrame, landed_on: date) -> Parsed:
             bad.append((line, row, reasons))
         else:
             valid.append({"line": line, **made})
-    if not valid:
-        commonest = Counter(reason for _, _, reasons in bad for reason in reasons).most_common(_SHOWN)
-        told = ", ".join(f"{reason} ({count})" for reason, count in commonest)
-        msg = f"none of its {len(bad)} rows can be used: {told}. {_expected(feed)}"
-        raise BadFile(msg)
     columns = {"line": pl.Int64(), **{field.column: feed.table.schema[field.column] for field in feed.fields}}
     return Parsed(pl.DataFrame(valid, schema=columns, orient="row"), pl.DataFrame(bad, schema=BAD_ROWS, orient="row"))
+
+
+def why_useless(feed: Feed, bad: pl.DataFrame) -> str:
+    """Why a file without one valid row is of no use: the commonest reasons, and what the feed expects.
+
+    Args:
+        feed: The feed.
+        bad: `BAD_ROWS`, all the rows of the file.
+    """
+    commonest = Counter(reason for reasons in bad["reasons"] for reason in reasons).most_common(_SHOWN)
+    told = ", ".join(f"{reason} ({count})" for reason, count in commonest)
+    return f"none of its {bad.height} rows can be used: {told}. {_expected(feed)}"
 
 
 def text(value: str) -> str:
@@ -122,22 +127,26 @@ def text(value: str) -> str:
 
 
 def day(value: str) -> date:
-    """A day, ISO 8601: `2026-11-20`."""
+    """A day, ISO 8601: `2026-11-20`; nothing that is reported on lies before 2000."""
     try:
-        return date.fromisoformat(value)
+        found = date.fromisoformat(value)
     except ValueError as error:
         msg = "not_a_date"
         raise ValueError(msg) from error
+    if found < _FIRST_DAY:
+        msg = "too_old"
+        raise ValueError(msg)
+    return found
 
 
 def count(value: str) -> int:
     """A whole number that is not negative; `12.0`, as Parquet files and spreadsheets have it, is 12."""
     number = _number(value)
-    if number != number.to_integral_value():
-        msg = "not_a_whole_number"
-        raise ValueError(msg)
     if not 0 <= number < 2**63:
         msg = "negative" if number < 0 else "too_large"
+        raise ValueError(msg)
+    if number != number.to_integral_value():
+        msg = "not_a_whole_number"
         raise ValueError(msg)
     return int(number)
 
@@ -145,13 +154,14 @@ def count(value: str) -> int:
 def money(value: str) -> Decimal:
     """An amount, exact: at most 12 digits before the point and 6 behind it; a credit is negative."""
     amount = _number(value)
-    if amount != round(amount, 6):
-        msg = "too_precise"
-        raise ValueError(msg)
     if abs(amount) >= 10**12:
         msg = "too_large"
         raise ValueError(msg)
-    return amount
+    exact = round(amount, 6)
+    if amount != exact:
+        msg = "too_precise"
+        raise ValueError(msg)
+    return exact
 
 
 def currency(value: str) -> str:
@@ -203,6 +213,9 @@ def _judged(feed: Feed, by_name: Mapping[str, Field], row: str, landed_on: date)
 def _plain(value: object) -> str:
     if not isinstance(value, str):
         msg = "wrong_type"
+        raise ValueError(msg)
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        msg = "not_unicode"
         raise ValueError(msg)
     return value.strip()
 

@@ -17,6 +17,12 @@ ROWS = pl.Schema({"line": pl.Int64, "row": pl.String})
 """A file's rows: ``line`` as a text editor counts (for Parquet, the row's number), from 1; ``row`` as it arrived."""
 
 
+_PLAIN = (
+    *(pl.Int8, pl.Int16, pl.Int32, pl.Int64, pl.UInt8, pl.UInt16, pl.UInt32, pl.UInt64, pl.Float32, pl.Float64),
+    *(pl.String, pl.Categorical, pl.Enum, pl.Boolean, pl.Decimal, pl.Date, pl.Datetime, pl.Time, pl.Null),
+)
+
+
 class BadFile(ValueError):
     """A whole file cannot be used; the message says why and what to do."""
 
@@ -74,14 +80,14 @@ def _json_lines(name: str, data: bytes) -> pl.DataFrame:
 def _parquet(name: str, data: bytes) -> pl.DataFrame:
     try:
         frame = pl.read_parquet(io.BytesIO(data))
-    except (pl.exceptions.PolarsError, OSError) as error:
-        msg = f"{name!r} is no Parquet: {error}"
+        odd = [column for column, dtype in frame.schema.items() if dtype.base_type() not in _PLAIN]
+        texts = frame.select(pl.all().exclude(odd).cast(pl.String))
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+        msg = f"{name!r} is no Parquet, or has values that no text can be made of: {error}"
         raise BadFile(msg) from error
-    nested = [column for column, dtype in frame.schema.items() if dtype.is_nested() or dtype == pl.Binary()]
-    if nested:
-        msg = f"{name!r} has columns that are no plain values: {', '.join(nested)}"
+    if odd:
+        msg = f"{name!r} has columns that are no plain values: {', '.join(odd)}"
         raise BadFile(msg)
-    texts = frame.select(pl.all().cast(pl.String))
     return pl.DataFrame(
         {
             "line": range(1, frame.height + 1),

@@ -54,12 +54,14 @@ def take_landed_files(context: dg.OpExecutionContext, platform: dg.ResourceParam
     landing = platform.landing()
     taking = Deliveries(platform.lake, landing, FEEDS, platform.clock)
     waiting = undelivered(platform.lake, landing.files(platform.clock(), platform.settings.landing_settled_for))
-    taken = []
+    taken, unread = [], list(landing.problems)
     for file in waiting:
         try:
             taken.append(taking.take(file))
         except FileChanged as change:
             context.log.warning(str(change))
+        except OSError as error:  # one that may not be read must not keep the others out
+            unread.append(f"{file.feed}/{file.name}: {error}")
     for feed, spans in taking.catch_up():
         _show_days(context, platform, feed, spans)
     if taken:
@@ -74,6 +76,8 @@ def take_landed_files(context: dg.OpExecutionContext, platform: dg.ResourceParam
             metadata=metadata,
         )
     )
+    if unread:
+        raise dg.Failure("files could not be read, and are tried again: " + "; ".join(unread), allow_retries=False)
 
 
 @dg.job(

@@ -28,7 +28,8 @@ def rows_of_days(lake: Lake, feed: Feed, landings: pl.DataFrame, spans: Sequence
     )
     wanted = pl.any_horizontal(pl.col("day").is_between(first, last) for first, last in spans)
     parts = [feed.table.empty().with_columns(landing=pl.lit(0, pl.Int64))]
-    stored = lake.scan(partner_files.TABLE).filter(pl.col("file_id").is_in(standing["file_id"].implode())).collect()
+    is_standing = pl.col("file_id").is_in(standing["file_id"].implode()) & (pl.col("feed") == feed.name)
+    stored = lake.scan(partner_files.TABLE).filter(is_standing).collect()
     numbers = dict(standing.select("file_id", "landing").iter_rows())
     for (file_id, landed_at), rows in stored.group_by("file_id", "landed_at"):
         valid = parse(feed, rows.sort("line"), landed_at.date()).valid.filter(wanted)

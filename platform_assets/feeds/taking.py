@@ -15,7 +15,7 @@ import polars as pl
 
 from platform_assets.bronze import landed_files, partner_files
 from platform_assets.bronze.landed_files import LANDINGS
-from platform_assets.feeds.feed import Feed, parse
+from platform_assets.feeds.feed import Feed, parse, why_useless
 from platform_assets.feeds.formats import BadFile, read
 from platform_assets.feeds.rebuilding import rows_of_days
 from platform_assets.silver import quarantined_rows
@@ -94,9 +94,12 @@ class Deliveries:
             return same.row(0, named=True)
         try:
             rows = read(file.name, data)
-            parsed = parse(self._feeds[file.feed], rows, now.date())
         except BadFile as error:
             return _set_aside(str(error))
+        feed = self._feeds[file.feed]
+        parsed = parse(feed, rows, now.date())
+        if parsed.valid.is_empty():
+            return _set_aside(why_useless(feed, parsed.bad))
         arrived = {"feed": file.feed, "file_id": file_id, "landed_at": now, "landing_date": now.date()}
         self._put(partner_files.TABLE, rows, arrived)
         self._put(quarantined_rows.TABLE, parsed.bad, {**arrived, "name": file.name})
@@ -121,7 +124,8 @@ class Deliveries:
         ).select(table.schema.names())
 
         def attempt() -> int:
-            return self._lake.write(table, self._lake.open(table), whole, f"file_id = '{arrived['file_id']}'", {}, None)
+            wanted = f"file_id = '{arrived['file_id']}' AND feed = '{arrived['feed']}'"
+            return self._lake.write(table, self._lake.open(table), whole, wanted, {}, None)
 
         retrying(f"rows of a file to {table.name}", attempt)
 

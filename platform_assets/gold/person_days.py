@@ -66,14 +66,14 @@ def rebuild(platform: Platform, window: Window) -> None:
     days = list(platform.days(window))
 
     def attempt() -> None:
-        handle = lake.open(
-            TABLE
-        )  # before the activity is read: a rival that read it later and wrote first is a conflict
+        # Before the activity is read, so that a rival that read it later and wrote first is a conflict; and one a day:
+        # a handle that has written stands at the newest version, and would notice no rival any more.
+        handles = [lake.open(TABLE) for _ in days]
         source, whose = lake.open(activity_hours.TABLE), lake.open(persons.TABLE)
         resolution = persons.resolution_of(whose)
         activity = _active_days(platform, Window.of_days(days[0], days[-1], zone), source, whose)
         history = _history_before(platform, days[0], source, whose)
-        for day, rows in zip(days, transform(history, activity.lazy(), days), strict=True):
+        for handle, day, rows in zip(handles, days, transform(history, activity.lazy(), days), strict=True):
             made = lake.replace_days(TABLE, handle, rows, day, day)
             day_window = Window.of_days(day, day, zone)
             platform.record(TABLE, day_window, activity_hours.TABLE, source.version(), made, rows.height)

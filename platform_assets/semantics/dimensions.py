@@ -87,7 +87,12 @@ def latest(changes: pl.LazyFrame, key: Sequence[str], columns: Sequence[str]) ->
 
 
 def as_of(
-    facts: pl.LazyFrame, dimension: pl.LazyFrame, key: Sequence[str], attributes: Sequence[str], at: str = "occurred_at"
+    facts: pl.LazyFrame,
+    dimension: pl.LazyFrame,
+    key: Sequence[str],
+    attributes: Sequence[str],
+    at: str = "occurred_at",
+    prefix: str = "",
 ) -> pl.LazyFrame:
     """Facts with a dimension's attributes as of their time, and as they are now.
 
@@ -97,13 +102,22 @@ def as_of(
         key: The columns that identify a row of it, in both.
         attributes: The columns wanted.
         at: The column of the instant, not null.
+        prefix: Of the attributes' names in the result, where the facts have columns of the same name.
 
     Returns:
-        The facts with ``<attribute>`` as of ``at``, null where no version was valid then, and ``current_<attribute>``,
-        null where the row does not exist now.
+        The facts with ``<prefix><attribute>`` as of ``at``, null where no version was valid then, and
+        ``current_<prefix><attribute>``, null where the row does not exist now.
+
+    Raises:
+        ValueError: The facts have a column of such a name.
     """
+    named = {attribute: f"{prefix}{attribute}" for attribute in attributes}
+    taken = {*named.values(), *(f"current_{name}" for name in named.values())} & set(facts.collect_schema())
+    if taken:
+        msg = f"the facts have the columns {', '.join(sorted(taken))} already: give the dimension's a prefix"
+        raise ValueError(msg)
     found = facts.sort(at).join_asof(
-        dimension.sort("valid_from").select(*key, *attributes, "valid_from", "valid_to"),
+        dimension.sort("valid_from").rename(named).select(*key, *named.values(), "valid_from", "valid_to"),
         left_on=at,
         right_on="valid_from",
         by=list(key),
@@ -111,9 +125,11 @@ def as_of(
         check_sortedness=False,  # sorted just now; with `by`, Polars could not check it
     )
     was_valid = pl.col(at) < pl.col("valid_to")
-    now = dimension.filter("is_current").select(*key, *(pl.col(name).alias(f"current_{name}") for name in attributes))
+    now = dimension.filter("is_current").select(
+        *key, *(pl.col(attribute).alias(f"current_{name}") for attribute, name in named.items())
+    )
     return (
-        found.with_columns(pl.when(was_valid).then(pl.col(name)).alias(name) for name in attributes)
+        found.with_columns(pl.when(was_valid).then(pl.col(name)).alias(name) for name in named.values())
         .drop("valid_from", "valid_to", strict=False)
         .join(now, on=list(key), how="left")
     )
@@ -121,7 +137,8 @@ def as_of(
 
 def _applied(changes: pl.LazyFrame, key: Sequence[str], columns: Sequence[str]) -> pl.LazyFrame:
     """Each change once; a truncation as the deletion of every row that there ever was before it."""
-    once = changes.select(*_ORDER, "op", "changed_at", *key, *columns).unique(_ORDER, keep="any")
+    # One position of the source's log may hold several rows: a snapshot's, or the two of a changed key.
+    once = changes.select(*_ORDER, "op", "changed_at", *key, *columns).unique([*_ORDER, "op", *key], keep="any")
     of_rows = once.filter(pl.col("op") != "t")
     truncations = once.filter(pl.col("op") == "t").select(*_ORDER, "changed_at")
     born = of_rows.sort(_ORDER).group_by(key).agg(born=pl.col("lsn").first(), as_number=pl.col("sequence").first())

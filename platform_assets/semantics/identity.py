@@ -42,34 +42,31 @@ _TICK = timedelta(microseconds=1)
 
 
 def links(events: pl.LazyFrame) -> pl.LazyFrame:
-    """The evidence that events hold: `LINKS`, one for each event that has any.
+    """The evidence that events hold: `LINKS`.
 
-    An event with both ids is a login. An event named `alias` says that its ``user_id`` and its property
-    ``previous_id`` are one person. An event named `unlink` takes back the alias of its ``user_id`` and ``previous_id``
-    or, without a ``previous_id``, the logins of its ``user_id`` on its ``anonymous_id``.
+    An event with both ids is a login. An event named `alias` says, besides, that its ``user_id`` and its property
+    ``previous_id`` are one person. An event named `unlink` is no login: it takes back the alias of its ``user_id`` and
+    ``previous_id`` or, without a ``previous_id``, the logins of its ``user_id`` on its ``anonymous_id``.
 
     Args:
         events: ``event_name``, ``anonymous_id``, ``user_id``, ``properties`` (JSON), ``occurred_at``.
     """
     says_so = pl.col("event_name").is_in([ALIAS, UNLINK])
-    previous = pl.when(says_so).then(pl.col("properties").str.json_path_match("$.previous_id"))
-    named = events.with_columns(previous_id=previous).filter(
-        is_id("user_id")
-        & pl.when(says_so & pl.col("previous_id").is_not_null())
-        .then(is_id("previous_id"))
-        .otherwise(is_id("anonymous_id"))
-    )
-    is_alias = pl.col("previous_id").is_not_null()
-    return named.select(
-        left=pl.when(is_alias).then("u:" + pl.col("previous_id")).otherwise("a:" + pl.col("anonymous_id")),
+    named = events.filter(is_id("user_id")).with_columns(
+        previous_id=pl.when(says_so).then(pl.col("properties").str.json_path_match("$.previous_id")),
         right="u:" + pl.col("user_id"),
-        kind=pl.when(event_name=UNLINK)
-        .then(pl.lit(UNLINK))
-        .when(is_alias)
-        .then(pl.lit(ALIAS))
-        .otherwise(pl.lit("login")),
+    )
+    is_unlink = pl.col("event_name") == UNLINK
+    of_devices = named.filter(is_id("anonymous_id") & ~(is_unlink & pl.col("previous_id").is_not_null())).select(
+        left="a:" + pl.col("anonymous_id"),
+        right="right",
+        kind=pl.when(is_unlink).then(pl.lit(UNLINK)).otherwise(pl.lit("login")),
         seen_at="occurred_at",
-    ).filter(pl.col("left") != pl.col("right"))
+    )
+    of_users = named.filter(is_id("previous_id")).select(
+        left="u:" + pl.col("previous_id"), right="right", kind="event_name", seen_at="occurred_at"
+    )
+    return pl.concat([of_devices, of_users.filter(pl.col("left") != pl.col("right"))])
 
 
 def thinned(evidence: pl.LazyFrame, span: pl.Expr) -> pl.LazyFrame:

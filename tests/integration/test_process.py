@@ -43,6 +43,18 @@ def test_it_is_ready_when_the_question_says_so_and_stops_when_told(tmp_path: Pat
     assert not child.running
 
 
+def test_a_child_stops_in_order_whatever_its_parent_ignores(tmp_path: Path) -> None:
+    child = shell(tmp_path, "trap 'echo in order; exit 0' TERM; echo up; while :; do sleep 0.05; done")
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        child.start()
+        child.await_ready(lambda: None if tail(child.log_file) == "up" else "no word yet", 10)
+        child.stop(10)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert tail(child.log_file).endswith("in order")
+
+
 def test_a_child_that_ends_shows_its_last_words(tmp_path: Path) -> None:
     child = shell(tmp_path, "echo out of luck; exit 3")
     child.start()

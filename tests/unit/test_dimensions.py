@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 import polars as pl
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -95,6 +96,24 @@ def test_a_truncation_closes_every_row_that_there_is() -> None:
 
 def test_a_snapshot_read_of_what_is_known_makes_no_version() -> None:
     assert found([Change(1, "c", 0, plan="free"), Change(2, "r", 5, plan="free")]) == [("anna", "free", 0, None)]
+
+
+def test_one_position_may_hold_several_rows() -> None:
+    snapshot = [Change(1, "r", 0, user, "free") for user in ("anna", "ben", "cleo")]
+    assert [user for user, *_ in found([*snapshot, *snapshot])] == ["anna", "ben", "cleo"]
+    new_key = [Change(2, "d", 5, "anna"), Change(2, "c", 5, "anna-b", "free")]
+    assert found([*snapshot[:1], *new_key]) == [("anna", "free", 0, 5), ("anna-b", "free", 5, None)]
+
+
+def test_columns_of_one_name_are_told_apart_by_a_prefix() -> None:
+    dimension = versions(frame([Change(1, "c", 0, plan="free")]), ["user_id"], ["plan"])
+    facts = pl.LazyFrame({"user_id": ["anna"], "occurred_at": [at(1)], "plan": ["floor"]}).cast(
+        {"occurred_at": INSTANT}
+    )
+    with pytest.raises(ValueError, match="the facts have the columns plan already"):
+        as_of(facts, dimension, ["user_id"], ["plan"])
+    row = as_of(facts, dimension, ["user_id"], ["plan"], prefix="user_").collect().row(0, named=True)
+    assert (row["plan"], row["user_plan"], row["current_user_plan"]) == ("floor", "free", "free")
 
 
 def test_null_is_a_value() -> None:

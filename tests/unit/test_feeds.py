@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import os
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from platform_assets.bronze.landed_files import TABLE as LANDED
 from platform_assets.bronze.landed_files import standing
-from platform_assets.feeds.feed import Parsed, parse
+from platform_assets.feeds.feed import Parsed, parse, why_useless
 from platform_assets.feeds.formats import BadFile, read
 from platform_assets.feeds.taking import touched
 from platform_assets.silver.ad_spend import FEED
@@ -78,6 +82,7 @@ def test_partners_may_use_other_names_and_more_columns() -> None:
     ("row", "told"),
     [
         ("2026-11-2x,google,brand,DE,1,EUR,,", ["not_a_date:day"]),
+        ("0026-11-20,google,brand,DE,1,EUR,,", ["too_old:day"]),
         ("2026-11-23,google,brand,DE,1,EUR,,", ["from_the_future:day"]),
         ("2026-11-20,,brand,DE,,EUR,,", ["missing:network", "missing:spend"]),
         ('2026-11-20,google,brand,DE,"1,250.00",EUR,,', ["not_a_number:spend"]),
@@ -121,8 +126,7 @@ def test_a_value_of_another_type_is_refused() -> None:
 
 def test_a_field_under_two_names_is_refused() -> None:
     row = '{"day":"2026-11-20","date":"2026-11-19","network":"n","campaign":"c","country":"DE","spend":1'
-    with pytest.raises(BadFile, match=r"repeated:day \(1\)"):
-        parsed(row + ',"currency":"EUR"}', "a.jsonl")
+    assert reasons(row + ',"currency":"EUR"}', "a.jsonl") == {1: ["repeated:day"]}
 
 
 def test_lines_are_counted_as_an_editor_does() -> None:
@@ -142,13 +146,52 @@ def test_lines_are_counted_as_an_editor_does() -> None:
         ("a.csv", b"day,\n1,2\n", "a column without a name"),
         ("a.csv", b'day\n"2026', "is no CSV from line 2 on"),
         ("a.parquet", b"PAR1", "is no Parquet"),
-        ("a.csv", b"when,what\nx,y\n", "none of its 1 rows can be used: missing:day (1)"),
     ],
 )
 def test_a_file_that_cannot_be_used_says_why(name: str, data: bytes, told: str) -> None:
     with pytest.raises(BadFile) as error:
-        parse(FEED, read(name, data), LANDED_ON)
+        read(name, data)
     assert told in str(error.value)
+
+
+def test_a_file_without_one_valid_row_says_what_is_expected() -> None:
+    bad = parsed("when,what\nx,y\nx,z\n").bad
+    told = why_useless(FEED, bad)
+    assert told.startswith("none of its 2 rows can be used: missing:day (2), missing:network (2)")
+    assert "spend (or cost, amount_spent)" in told
+
+
+@pytest.mark.parametrize(
+    "spend", ["1e25", "1e999", "9" * 40, "1." + "0" * 45, "0e999", "-1e13", "1e-999", "999999999999.9999999"]
+)
+def test_no_number_ends_the_reading_of_a_file(spend: str) -> None:
+    found = parsed(HEADER + GOOD + f"2026-11-20,google,other,DE,{spend},EUR,{spend},\n")
+    assert found.valid.height + found.bad.height == 2
+    assert found.valid["line"][0] == 2
+
+
+def test_half_a_character_is_refused() -> None:
+    row = '{"day":"2026-11-20","network":"n","campaign":"\\ud800","country":"DE","spend":1,"currency":"EUR"}'
+    assert reasons(row, "a.jsonl") == {1: ["not_unicode:campaign"]}
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.array([1], pa.duration("us")),
+        pa.array([10**8], pa.date32()),
+        pa.array([9 * 10**18], pa.timestamp("ms")),
+        pa.array([0], pa.timestamp("us", "+05:30")),
+        pa.array([0], pa.timestamp("us", "Nowhere/Land")),
+        pa.array([[1]], pa.list_(pa.int8())),
+        pa.array([b"x"], pa.binary()),
+    ],
+)
+def test_no_type_of_parquet_ends_more_than_its_file(column: pa.Array) -> None:
+    buffer = io.BytesIO()
+    pq.write_table(pa.table({"odd": column}), buffer)
+    with contextlib.suppress(BadFile):
+        assert read("a.parquet", buffer.getvalue()).height == 1
 
 
 def test_only_whole_files_are_listed(tmp_path: Path) -> None:
@@ -161,6 +204,18 @@ def test_only_whole_files_are_listed(tmp_path: Path) -> None:
     assert {(file.feed, file.name) for file in listed} == {("ad_spend", "a.csv"), ("ad_spend", "deep/b.csv"), ("", "f")}
     assert landing.files(listed[0].modified_at, timedelta(hours=1)) == []
     assert Landing(str(tmp_path / "nowhere")).files(later, timedelta(0)) == []
+
+
+def test_what_cannot_be_listed_keeps_nothing_out(tmp_path: Path) -> None:
+    folder = tmp_path / "ad_spend"
+    folder.mkdir()
+    (folder / "a.csv").write_text("x")
+    (Path(os.fsdecode(os.fsencode(folder) + b"/M\xe4rz.csv"))).write_text("x")
+    landing = Landing(str(tmp_path))
+    listed = landing.files(datetime.now(UTC) + timedelta(minutes=1), timedelta(0))
+    assert [file.name for file in listed] == ["a.csv"]
+    assert len(landing.problems) == 1
+    assert "M\\xe4rz.csv" in landing.problems[0]
 
 
 def test_a_file_that_changes_while_it_is_read_is_not_taken(tmp_path: Path) -> None:
