@@ -143,6 +143,29 @@ def test_two_persons_in_one_hour_on_one_device(run: Run) -> None:
     assert sorted(found["person_id"]) == ["u:ben", "u:cleo"]
 
 
+def test_days_have_their_turn_where_hours_are_always_due(run: Run) -> None:
+    def requested() -> set[str]:
+        return {request.job_name or "" for request in run.requested()}
+
+    def take(job: str) -> None:
+        for request in run.requested():
+            assert request.job_name == job
+            run.execute(job, tags=request.tags)
+
+    run.drain()
+    take("restate_hours")
+    for minute in (3, 6):  # the open hour is due again as soon as it is done
+        run.now = NOON + timedelta(minutes=minute)
+        run.send([event(run.now, "phone", f"user-{minute}")])
+        run.drain()
+        assert requested() == {"restate_persons"}
+        take("restate_persons")
+        assert requested() == {"restate_days"}
+        take("restate_days")
+        assert requested() == {"restate_hours"}
+        take("restate_hours")
+
+
 def test_a_backfill_in_any_order_gives_the_same(run: Run) -> None:
     run.drain()
     run.restate()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import shutil
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 
 import polars as pl
@@ -45,30 +45,36 @@ def put(lake: Lake, *links: dict[str, object]) -> None:
     lake.append(identity_links.TABLE, pl.DataFrame(list(links), schema=identity_links.TABLE.schema))
 
 
+def act(lake: Lake, raw_id: str, hour: datetime) -> None:
+    """Activity of an id in an hour, as a rebuild of that hour leaves it."""
+    row = {
+        "raw_id": raw_id,
+        "event_hour": hour,
+        "day": hour.date(),
+        "event_name": "page_viewed",
+        "platform": None,
+        "country": None,
+        "events": 1,
+        "event_date": hour.date(),
+    }
+    made = lake.append(activity_hours.TABLE, pl.DataFrame([row], schema=activity_hours.TABLE.schema))
+    platform(lake).record(activity_hours.TABLE, Window.of_hour(hour), events.TABLE, made, made, 1)
+
+
 def with_a_device(folder: Path) -> Lake:
     """A device that was active in an hour, and of which it is known whose it is since the day after."""
     lake = Lake(str(folder))
     for table in TABLES:
         lake.create(table)
-    hour = {
-        "raw_id": "a:x",
-        "event_hour": START,
-        "day": START.date(),
-        "event_name": "page_viewed",
-        "platform": None,
-        "country": None,
-        "events": 1,
-        "event_date": START.date(),
-    }
-    lake.append(activity_hours.TABLE, pl.DataFrame([hour], schema=activity_hours.TABLE.schema))
+    act(lake, "a:x", START)
     put(lake, link("x", "anna", 1440), link("y", "anna", 1440))
     persons.resolve(platform(lake))
     person_days.rebuild(platform(lake), window(START.date()))
     return lake
 
 
-def window(day: date) -> Window:
-    return platform(Lake("nowhere")).partitions.window("day", str(day), str(day))
+def window(day: date, last: date | None = None) -> Window:
+    return platform(Lake("nowhere")).partitions.window("day", str(day), str(last or day))
 
 
 def stale(lake: Lake) -> set[date]:
@@ -123,6 +129,28 @@ def test_a_day_computed_between_the_ledger_and_the_persons_is_computed_again(tmp
     persons.resolve(platform(eventful))
     assert not eventful.happenings
     assert stale(lake) == {START.date()}
+
+
+def test_a_backfill_of_days_beside_a_newer_computation_of_one_of_them(tmp_path: Path) -> None:
+    """The later days of a range are written on handles as old as what was read: a rival on them is noticed."""
+    lake = with_a_device(tmp_path / "lake")
+    first, last = START.date(), START.date() + timedelta(days=1)
+    act(lake, "a:z", START + timedelta(days=1))
+    rehearsal = EventfulLake(str(tmp_path / "rehearsal"))
+    shutil.copytree(lake.url, rehearsal.url)
+    person_days.rebuild(platform(rehearsal), window(first, last))
+    moments = [n for n, what in enumerate(rehearsal.moments, 1) if what == f"before writing {person_days.TABLE.name}"]
+    assert len(moments) == 2
+
+    def rival() -> None:
+        act(lake, "a:late", START + timedelta(days=1, hours=1))
+        person_days.rebuild(platform(lake), window(last))
+
+    eventful = EventfulLake(lake.url, {moments[0]: rival})
+    person_days.rebuild(platform(eventful), window(first, last))
+    assert not eventful.happenings
+    found = lake.scan(person_days.TABLE).filter(pl.col("day") == last).collect()
+    assert sorted(found["person_id"]) == ["a:late", "a:z", "u:anna"]
 
 
 def test_a_claim_is_not_the_days_before_it(tmp_path: Path) -> None:
