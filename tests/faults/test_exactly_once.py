@@ -117,14 +117,19 @@ def test_restatement_survives_a_kill(lake: Lake, stream: Stream, held: FrameSour
 
 @pytest.mark.parametrize("seed", range(3))
 def test_killed_at_random_moments(seed: int, lake: Lake, stream: Stream, held: FrameSource, undisturbed: Lake) -> None:
+    """Each process is killed a random moment after it made a random number of files: a moment of its work, not of the
+    clock, so that it comes on a fast machine as on a slow one."""
     rng = random.Random(seed)
     killed = 0
     for _ in range(8):
         child = stream.start(lake)
         assert child.stdout is not None
         assert child.stdout.readline() == "started\n"
+        enough = files_of(lake) + rng.randrange(12)
+        while child.poll() is None and files_of(lake) < enough:
+            pass
         try:
-            child.wait(timeout=rng.uniform(0, 0.8))
+            child.wait(timeout=rng.uniform(0, 0.02))
         except subprocess.TimeoutExpired:
             child.kill()
             killed += 1
@@ -134,6 +139,10 @@ def test_killed_at_random_moments(seed: int, lake: Lake, stream: Stream, held: F
         assert child.returncode == -signal.SIGKILL
     assert killed > 0
     assert_nothing_lost_or_doubled(lake, held, undisturbed)
+
+
+def files_of(lake: Lake) -> int:
+    return sum(len(files) for _, _, files in os.walk(lake.url))
 
 
 def test_two_processes_over_one_lake(lake: Lake, stream: Stream, held: FrameSource, undisturbed: Lake) -> None:
