@@ -21,6 +21,7 @@ from benchmarks.timing import PARTS, Prepared, Spread, in_turn, other, rate, rat
 from benchmarks.traffic import PARTITIONS, RATE, Deck, Record, Traffic, fill, frame
 from local_stack.broker import Broker, create_topic, free_port
 from platform_assets.bronze import client_events
+from platform_assets.bronze import records as received
 from platform_assets.definitions import create_tables
 from platform_assets.gold import active_users, live_metrics, person_days
 from platform_assets.semantics.activity import active_users as counted
@@ -163,14 +164,14 @@ def bronze(bench: Bench) -> None:
     """A frame to a commit of bronze with progress."""
     writer = Writer(bench.lake(), client_events.TABLE)
     bare_handle = bench.lake().open(client_events.TABLE)
-    rows = client_events.transform(bench.records)
+    rows = received.transform(bench.records)
     progress, apps = itertools.count(1), [f"{TOPIC}/1/{partition}" for partition in range(PARTITIONS)]
     for app in apps:
         writer.progress(app)
 
     def ours() -> Prepared:
         reached = dict.fromkeys(apps, next(progress))
-        return lambda: writer.append(client_events.transform(bench.records), reached)
+        return lambda: writer.append(received.transform(bench.records), reached)
 
     peers = {"write_deltalake, zstd 1": lambda: lambda: bare.append(bare_handle, rows)}
     bench.compare("bronze append", rows.height, ours, peers)
@@ -297,7 +298,7 @@ def whole(bench: Bench) -> None:
                 while got < count:
                     batch = source.read(position, bench.sizes.batch, 2**30)
                     assert batch is not None
-                    writer.append(client_events.transform(batch.records), batch.next_position.transactions())
+                    writer.append(received.transform(batch.records), batch.next_position.transactions())
                     got, position = got + batch.records.height, batch.next_position
 
         return read

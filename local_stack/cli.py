@@ -85,17 +85,19 @@ def _reset(options: argparse.Namespace, console: Console) -> int:
 
 def _new_epoch(options: argparse.Namespace, console: Console) -> int:
     from local_stack.new_epoch import open_new_epoch, situation  # noqa: PLC0415
+    from platform_assets.streams.stream import named  # noqa: PLC0415
     from resources.kafka import KafkaSource, KafkaUnreachable  # noqa: PLC0415
     from resources.lake import Fenced, Lake  # noqa: PLC0415
     from resources.records import TopicMissing  # noqa: PLC0415
 
-    settings = Stack.at(options.var).settings()
+    settings, stream = Stack.at(options.var).settings(), named(options.stream)
     if options.topic is not None:
-        settings = settings.model_copy(update={"client_events_topic": options.topic})
-    topic, lake = settings.client_events_topic, Lake.from_settings(settings)
+        settings = settings.model_copy(update={f"{stream.name}_topic": options.topic})
+    lake = Lake.from_settings(settings)
     try:
+        topic = stream.required_topic(settings)
         with KafkaSource(settings.kafka_config()) as source:
-            found = situation(lake, source, topic)
+            found = situation(lake, stream, source, settings)
             if found is None:
                 console.print(f"{topic} was never read: its first epoch opens by itself")
                 return 1
@@ -116,8 +118,8 @@ def _new_epoch(options: argparse.Namespace, console: Console) -> int:
             if not (options.yes or _confirmed(console, "Open it?")):
                 console.print("nothing was changed")
                 return 1
-            epoch = open_new_epoch(lake, source, settings, options.start_at)
-    except (KafkaUnreachable, TopicMissing, Fenced, FileNotFoundError) as error:
+            epoch = open_new_epoch(lake, stream, source, settings, options.start_at)
+    except (KafkaUnreachable, TopicMissing, Fenced, FileNotFoundError, ValueError) as error:
         console.print(f"[red]{escape(str(error))}[/]", highlight=False)
         return 1
     console.print(f"epoch {epoch} of {topic} is open; reading goes on by itself")
@@ -186,7 +188,8 @@ def _parser() -> argparse.ArgumentParser:
     reset.add_argument("--yes", action="store_true", help="do not ask")
 
     new_epoch = add("new-epoch", _new_epoch, "go on reading after a topic was recreated or lost what was never read")
-    new_epoch.add_argument("--topic", help="default: the client events' topic")
+    new_epoch.add_argument("--stream", default="client_events", help="client_events (default) or oltp_changes")
+    new_epoch.add_argument("--topic", help="default: the stream's topic by the settings")
     new_epoch.add_argument("--start-at", choices=["earliest", "latest"], default="earliest", help="default: earliest")
     new_epoch.add_argument("--yes", action="store_true", help="do not ask")
     new_epoch.add_argument("--force", action="store_true", help="even if nothing is broken")

@@ -29,13 +29,15 @@ from rich.table import Table as Shown
 
 from local_stack.stack import Stack, StackHeld, StackRefused
 from partitions import Partitions, Window
-from platform_assets.bronze import client_events, dead_letters
-from platform_assets.gold import live_metrics
+from platform_assets.bronze import dead_letters
+from platform_assets.maintenance import FOLLOWED
 from platform_assets.ops import computations
-from platform_assets.silver import events, late_arrivals, outcomes, quarantine, touched_hours
+from platform_assets.silver import events, late_arrivals, quarantine, row_changes, touched_hours
 from platform_assets.streams import epochs
+from platform_assets.streams.stream import CLIENT_EVENTS, OLTP_CHANGES, STREAMS, Stream
 from platform_assets.table import Table
 from resources.lake import Lake, disk_usage, local_path
+from resources.records import Position
 from resources.settings import Settings
 
 if TYPE_CHECKING:
@@ -50,8 +52,11 @@ _LEFTOVER = re.compile(r".*(#\d+|\.tmp)")
 _LAST_CHECKPOINT = "_last_checkpoint"
 _ASIDE = "_damaged"
 _ZONE = ZoneInfo("UTC")
-_JUDGED = (dead_letters.TABLE, quarantine.TABLE, late_arrivals.TABLE, events.TABLE)
-_FOLLOWERS = (outcomes.TABLE, live_metrics.TABLE, touched_hours.TABLE)
+_JUDGED = {
+    CLIENT_EVENTS.name: (dead_letters.TABLE, quarantine.TABLE, late_arrivals.TABLE, events.TABLE),
+    OLTP_CHANGES.name: (dead_letters.TABLE, quarantine.TABLE, row_changes.TABLE),
+}
+"""By stream, the tables that have its topic partitions' progress."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +88,7 @@ class Figures:
         crowded: The most files of one date.
         small: Files below `SMALL_BYTES`.
         checkpoint: Version of the last checkpoint, if there is one.
-        progress: Next offset per topic partition, in the current epoch.
+        progress: Next offset per topic partition (`client_events/0`), in the current epoch.
     """
 
     version: int
@@ -93,7 +98,7 @@ class Figures:
     crowded: int
     small: int
     checkpoint: int | None
-    progress: dict[int, int] = field(default_factory=dict)
+    progress: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -154,9 +159,6 @@ class Doctor:
     def _figures(self, table: Table, handle: DeltaTable, root: Path | None) -> Figures:
         files = pl.DataFrame(handle.get_add_actions(flatten=True))
         by_date = None if files.is_empty() else files.group_by(f"partition.{table.partition_by[0]}").len()["len"]
-        bronze = handle if table is client_events.TABLE else self.lake.open(client_events.TABLE)
-        position = epochs.recorded(bronze, self._settings.client_events_topic)
-        found = {} if position is None else {p: handle.transaction_version(position.app(p)) for p in position.offsets}
         usage = disk_usage(handle)
         return Figures(
             version=handle.version(),
@@ -166,8 +168,27 @@ class Doctor:
             crowded=0 if by_date is None else int(max(by_date)),
             small=0 if files.is_empty() else files.filter(pl.col("size_bytes") < SMALL_BYTES).height,
             checkpoint=None if root is None else max((v for v, _ in _checkpoints(root / "_delta_log")), default=None),
-            progress={partition: offset for partition, offset in found.items() if offset is not None},
+            progress=self._progress(handle),
         )
+
+    def _progress(self, handle: DeltaTable) -> dict[str, int]:
+        found = {}
+        for stream in STREAMS:
+            position = self._recorded(stream)
+            if position is None:
+                continue
+            for partition in position.offsets:
+                offset = handle.transaction_version(position.app(partition))
+                if offset is not None:
+                    found[f"{position.topic}/{partition}"] = offset
+        return found
+
+    def _recorded(self, stream: Stream) -> Position | None:
+        """How far a stream was read into bronze, if it was."""
+        topic = stream.topic(self._settings)
+        if topic is None or not self._is_there(stream.table):
+            return None
+        return epochs.recorded(self.lake.open(stream.table), topic)
 
     def _in_the_files(self, table: Table, root: Path, handle: DeltaTable) -> Iterator[Finding]:
         """Data files that the log has and the disk has not, or has in another size."""
@@ -209,7 +230,7 @@ class Doctor:
         if not keys:
             return ["They lie before the first partition; none computes them again"]
         span = keys[0] if len(keys) == 1 else f"{keys[0]} to {keys[-1]}"
-        from_kafka = ", if Kafka still holds their records" if table is client_events.TABLE else ""
+        from_kafka = ", if Kafka still holds their records" if table in {stream.table for stream in STREAMS} else ""
         return [f"Materialize {table.name}, partitions {span} ({len(keys)}), in Dagster{from_kafka}"]
 
     def _keys(self, table: Table, window: Window) -> list[str]:
@@ -217,25 +238,25 @@ class Doctor:
 
     def _ahead(self, there: set[str]) -> Iterator[Finding]:
         """Tables that have taken in what the one above them no longer has: its commits were lost."""
-        if not {client_events.TABLE.name, events.TABLE.name} <= there:
-            return
-        bronze = self.lake.open(client_events.TABLE)
-        topic = self._settings.client_events_topic
-        position = epochs.recorded(bronze, topic)
-        if position is not None:
-            for table in (table for table in _JUDGED if table.name in there):
+        for stream in STREAMS:
+            position = self._recorded(stream)
+            if position is None:
+                continue
+            for table in (table for table in _JUDGED[stream.name] if table.name in there):
                 handle = self.lake.open(table)
                 for partition, offset in position.offsets.items():
                     found = handle.transaction_version(position.app(partition))
                     if found is not None and found > offset:
-                        what = f"it has taken in {topic}/{partition} up to {found:,}, bronze only up to {offset:,}"
+                        where = f"{position.topic}/{partition}"
+                        what = f"it has taken in {where} up to {found:,}, bronze only up to {offset:,}"
                         yield Finding(table.name, what, _AHEAD)
-        silver = self.lake.open(events.TABLE).version()
-        for table in (table for table in _FOLLOWERS if table.name in there):
-            found = self.lake.open(table).transaction_version(events.FOLLOWS)
-            if found is not None and found > silver:
-                what = f"it has taken in version {found} of {events.TABLE.name}, which is at {silver}"
-                yield Finding(table.name, what, _AHEAD)
+        for above, app, followers in (followed for followed in FOLLOWED if followed.table.name in there):
+            newest = self.lake.open(above).version()
+            for table in (table for table in followers if table.name in there):
+                found = self.lake.open(table).transaction_version(app)
+                if found is not None and found > newest:
+                    what = f"it has taken in version {found} of {above.name}, which is at {newest}"
+                    yield Finding(table.name, what, _AHEAD)
 
     def _not_there_any_more(self, there: set[str]) -> Iterator[Finding]:
         """Windows that the ledger says were computed, in versions that the table does not have."""

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from platform_assets.bronze import client_events
 from platform_assets.streams import epochs
-from platform_assets.streams.micro_batches import MicroBatches
+from platform_assets.streams.advance import WRITERS
+from platform_assets.streams.stream import Stream
 from resources.lake import Lake
 from resources.records import ContinuityBroken, Held, Position, RecordSource, check_continuity
 from resources.settings import Settings, StartAt
@@ -59,13 +59,13 @@ class Situation:
         return "nothing"
 
 
-def situation(lake: Lake, source: RecordSource, topic: str) -> Situation | None:
-    """How things stand; None where the topic was never read.
+def situation(lake: Lake, stream: Stream, source: RecordSource, settings: Settings) -> Situation | None:
+    """How things stand with a stream's topic; None where it was never read.
 
     Raises:
         TopicMissing: There is no such topic.
     """
-    bronze = lake.open(client_events.TABLE)
+    bronze, topic = lake.open(stream.table), stream.required_topic(settings)
     position = epochs.recorded(bronze, topic)
     if position is None:
         return None
@@ -77,15 +77,15 @@ def situation(lake: Lake, source: RecordSource, topic: str) -> Situation | None:
     return Situation(position, epochs.starts(bronze, position), held, None)
 
 
-def open_new_epoch(lake: Lake, source: RecordSource, settings: Settings, start_at: StartAt) -> int:
+def open_new_epoch(lake: Lake, stream: Stream, source: RecordSource, settings: Settings, start_at: StartAt) -> int:
     """Bring the tables below bronze to where bronze is, then open the next epoch. Returns its number.
 
     Raises:
         Fenced: A run holds the streams; nothing was opened.
     """
-    with MicroBatches(lake, source, settings) as batches:
+    with WRITERS[stream.name](lake, source, settings) as batches:
         batches.catch_up()
-    return epochs.open_next(lake, source, settings.client_events_topic, start_at)
+    return epochs.open_next(lake, stream.table, source, stream.required_topic(settings), start_at)
 
 
 def _span(first: int, end: int) -> str:

@@ -616,10 +616,11 @@ class _Running:
             what = f"{settings.lake_url}, nothing was read yet"
         else:
             from local_stack.new_epoch import open_new_epoch  # noqa: PLC0415
+            from platform_assets.streams.stream import CLIENT_EVENTS  # noqa: PLC0415
 
             self._told.line(f"{'lake':<10} {_lost(self._state.stop, position.epoch, topic)}")
             with EmbeddedSource(config) as source:
-                epoch = open_new_epoch(platform.lake, source, settings, "earliest")
+                epoch = open_new_epoch(platform.lake, CLIENT_EVENTS, source, settings, "earliest")
             what = f"{settings.lake_url}, epoch {epoch} of {topic}: the embedded broker began anew"
         self._state = replace(self._state, stop=None)
         self._stack.keep(self._state)

@@ -13,7 +13,7 @@ import dagster as dg
 
 from partitions import Partitions, Window, hours_of_day
 from platform_assets.platform import Platform
-from platform_assets.quality.metadata import partition_metadata
+from platform_assets.quality.metadata import partition_metadata, whole_metadata
 from platform_assets.refusal import RebuildRefused
 from platform_assets.table import Table, ui_metadata
 
@@ -68,6 +68,39 @@ def rebuilt_asset(
     return asset
 
 
+def whole_asset(
+    table: Table, upstream: Sequence[Table], rebuild: Callable[[Platform], None], pool: str | None = None
+) -> dg.AssetsDefinition:
+    """The asset of a table without partitions: materializing it computes all of it anew.
+
+    Args:
+        table: Its declaration.
+        upstream: The tables that it is computed from.
+        rebuild: Makes the table equal to the function of what is above it.
+        pool: The pool that its runs share a slot of.
+    """
+
+    @dg.asset(
+        key=table.asset_key,
+        deps=[above.asset_key for above in upstream],
+        description=f"{table.description}\n\nGrain: {table.grain}.",
+        group_name=table.layer,
+        kinds={"deltalake", "polars", table.layer},
+        owners=[table.owner],
+        metadata=ui_metadata(table),
+        code_version=str(table.version),
+        pool=pool,
+    )
+    def asset(platform: dg.ResourceParam[Platform]) -> dg.MaterializeResult[None]:
+        try:
+            rebuild(platform)
+        except RebuildRefused as refusal:
+            raise dg.Failure(str(refusal), allow_retries=False) from refusal
+        return dg.MaterializeResult(metadata=whole_metadata(platform, table))
+
+    return asset
+
+
 def ledger_spec(table: Table, upstream: Sequence[Table] = ()) -> dg.AssetSpec:
     """A table that is written on the way, and that nobody materializes."""
     return dg.AssetSpec(
@@ -81,8 +114,10 @@ def ledger_spec(table: Table, upstream: Sequence[Table] = ()) -> dg.AssetSpec:
     )
 
 
-def freshness(table: Table) -> dg.FreshnessPolicy:
+def freshness(table: Table) -> dg.FreshnessPolicy | None:
     """How long a table may go without a materialization: its service level and one partition."""
+    if not table.steady:
+        return None
     partition = timedelta(hours=1) if table.partitions == "hour" else timedelta(days=1)
     return dg.FreshnessPolicy.time_window(
         fail_window=partition + 2 * table.service_level, warn_window=partition + table.service_level

@@ -7,8 +7,10 @@ from functools import partial
 import dagster as dg
 
 from partitions import Partitions
-from platform_assets.assets import ledger_spec, rebuilt_asset
-from platform_assets.bronze import client_events, dead_letters, landed_files, partner_files
+from platform_assets.assets import ledger_spec, rebuilt_asset, whole_asset
+from platform_assets.bronze import client_events, dead_letters, landed_files, oltp_changes, partner_files
+from platform_assets.changes.dimensions import DIMENSIONS
+from platform_assets.changes.following import rebuild as rebuild_dimension
 from platform_assets.feeds.job import FEEDS, no_file_set_aside, take_files
 from platform_assets.feeds.rebuilding import rebuild as rebuild_feed
 from platform_assets.gold import active_users, live_metrics, person_days
@@ -26,10 +28,12 @@ from platform_assets.silver import (
     persons,
     quarantine,
     quarantined_rows,
+    row_changes,
     touched_hours,
 )
 from platform_assets.streams import rebuilds
-from platform_assets.streams.advance import advance
+from platform_assets.streams.advance import advance, advance_changes
+from platform_assets.streams.stream import CLIENT_EVENTS, OLTP_CHANGES
 from platform_assets.table import Table
 from resources.lake import Lake
 from resources.settings import Settings
@@ -49,6 +53,9 @@ TABLES: tuple[Table, ...] = (
     live_metrics.TABLE,
     person_days.TABLE,
     active_users.TABLE,
+    oltp_changes.TABLE,
+    row_changes.TABLE,
+    *(dimension.table for dimension in DIMENSIONS),
     landed_files.TABLE,
     partner_files.TABLE,
     quarantined_rows.TABLE,
@@ -71,10 +78,17 @@ def create_tables(lake: Lake) -> None:
 def assets(partitions: Partitions) -> list[dg.AssetsDefinition | dg.AssetSpec]:
     """The assets of all tables."""
     bronze, silver = client_events.TABLE, events.TABLE
+    received = [bronze, oltp_changes.TABLE]
     return [
-        rebuilt_asset(bronze, [], rebuilds.rebuild_client_events, partitions),
-        rebuilt_asset(dead_letters.TABLE, [bronze], rebuilds.rebuild_dead_letters, partitions),
-        rebuilt_asset(quarantine.TABLE, [bronze], rebuilds.rebuild_quarantine, partitions),
+        rebuilt_asset(bronze, [], partial(rebuilds.rebuild_received, CLIENT_EVENTS), partitions),
+        rebuilt_asset(oltp_changes.TABLE, [], partial(rebuilds.rebuild_received, OLTP_CHANGES), partitions),
+        rebuilt_asset(dead_letters.TABLE, received, rebuilds.rebuild_dead_letters, partitions),
+        rebuilt_asset(quarantine.TABLE, received, rebuilds.rebuild_quarantine, partitions),
+        whole_asset(row_changes.TABLE, [oltp_changes.TABLE], rebuilds.rebuild_row_changes),
+        *(
+            whole_asset(dimension.table, [row_changes.TABLE], partial(rebuild_dimension, dimension))
+            for dimension in DIMENSIONS
+        ),
         rebuilt_asset(late_arrivals.TABLE, [bronze], rebuilds.rebuild_late_arrivals, partitions),
         rebuilt_asset(silver, [bronze, late_arrivals.TABLE], rebuilds.rebuild_events, partitions),
         rebuilt_asset(outcomes.TABLE, [bronze, silver], rebuilds.rebuild_outcomes, partitions),
@@ -109,7 +123,7 @@ def build_defs(platform: Platform) -> dg.Definitions:
     # Sensors import the assets, so they are imported where everything is put together.
     from sensors.due_partitions import check_latest_due, hourly_checks  # noqa: PLC0415
     from sensors.landed_files import landed_files as landed_files_sensor  # noqa: PLC0415
-    from sensors.micro_batches import micro_batches  # noqa: PLC0415
+    from sensors.micro_batches import changes, micro_batches  # noqa: PLC0415
     from sensors.restatement import restate_days, restate_hours, restate_persons, restatements  # noqa: PLC0415
 
     partitions = platform.partitions
@@ -122,6 +136,7 @@ def build_defs(platform: Platform) -> dg.Definitions:
         ],
         jobs=[
             advance,
+            advance_changes,
             take_files,
             preview_persons,
             restate_persons,
@@ -131,7 +146,7 @@ def build_defs(platform: Platform) -> dg.Definitions:
             restate_hours,
             restate_days,
         ],
-        sensors=[micro_batches, landed_files_sensor, restatements],
+        sensors=[micro_batches, changes, landed_files_sensor, restatements],
         schedules=[regular_maintenance, nightly_maintenance, hourly_checks],
         resources={"platform": platform},
         executor=dg.in_process_executor,

@@ -8,6 +8,7 @@ Nothing here changes a row, but retention, which removes what is older than it s
 
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, time, timedelta
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 import dagster as dg
@@ -16,18 +17,34 @@ from deltalake import CommitProperties, DeltaTable
 from deltalake.exceptions import CommitFailedError
 
 from partitions import Window
-from platform_assets.bronze import client_events
+from platform_assets.bronze import records as received
+from platform_assets.changes.dimensions import DIMENSIONS
 from platform_assets.gold import live_metrics
 from platform_assets.ops import computations
 from platform_assets.platform import Platform
-from platform_assets.silver import events, outcomes, touched_hours
-from platform_assets.streams.advance import STREAMS_POOL
+from platform_assets.silver import events, outcomes, row_changes, touched_hours
+from platform_assets.streams.advance import CHANGES_POOL, STREAMS_POOL
+from platform_assets.streams.stream import CLIENT_EVENTS, OLTP_CHANGES, Stream
 from platform_assets.table import Table
 from resources.lake import WRITER_PROPERTIES, Lake, Writer, retrying
 
 MAINTENANCE_POOL = "maintenance"
-FOLLOWERS = (outcomes.TABLE, live_metrics.TABLE, touched_hours.TABLE)
-"""The tables that catch up from silver's log."""
+
+
+class Followed(NamedTuple):
+    """A table whose log others catch up from, and the name under which they record how far they are."""
+
+    table: Table
+    app: str
+    followers: tuple[Table, ...]
+
+
+FOLLOWED = (
+    Followed(events.TABLE, events.FOLLOWS, (outcomes.TABLE, live_metrics.TABLE, touched_hours.TABLE)),
+    Followed(row_changes.TABLE, row_changes.FOLLOWS, tuple(dimension.table for dimension in DIMENSIONS)),
+)
+"""Every table whose log others catch up from."""
+
 FILES_PER_PARTITION = 8
 """A date's partition with more small files than this is compacted."""
 TARGET_BYTES = 256 * 2**20
@@ -114,16 +131,18 @@ def cluster(platform: Platform, table: Table) -> list[date]:
 def trim_log(lake: Lake, table: Table) -> None:
     """Write a checkpoint, and drop the log entries behind it that nothing needs any more.
 
-    Every commit lists the log, so its length is paid for by every micro-batch. Silver's log is what its followers
-    catch up from, and are rebuilt at: what came after the version that the last of them has taken in stays, and that
-    version itself, however old they are.
+    Every commit lists the log, so its length is paid for by every micro-batch. A table's log is what its followers
+    (`FOLLOWED`) catch up from, and are rebuilt at: what came after the version that the last of them has taken in
+    stays, and that version itself, however old they are.
 
     Raises:
         VersionGone: That version is gone already; the table's followers must be rebuilt.
     """
     version = None
-    if table is events.TABLE:
-        version = min(lake.open(follower).transaction_version(events.FOLLOWS) or 0 for follower in FOLLOWERS)
+    for followed in FOLLOWED:
+        if table is followed.table:
+            taken = (lake.open(follower).transaction_version(followed.app) for follower in followed.followers)
+            version = min(number or 0 for number in taken)
     handle = lake.open(table, version)
     handle.create_checkpoint()
     handle.cleanup_metadata()
@@ -138,8 +157,8 @@ def vacuum(lake: Lake, table: Table, retention: timedelta) -> int:
     return len(lake.open(table).vacuum(retention_hours=hours, dry_run=False))
 
 
-def retain(platform: Platform) -> datetime | None:
-    """Remove bronze records older than the retention, whole dates only; remember from when on bronze is whole.
+def retain(platform: Platform, table: Table) -> datetime | None:
+    """Remove a bronze table's records older than the retention, whole dates only; remember from when on it is whole.
 
     Bronze refuses deletes (`delta.appendOnly`), so that no other code can remove a record; this lifts it for one
     commit. The caller holds the streams.
@@ -147,7 +166,7 @@ def retain(platform: Platform) -> datetime | None:
     Returns:
         From when on bronze is whole, if anything was removed.
     """
-    lake, table = platform.lake, client_events.TABLE
+    lake = platform.lake
     cutoff = (platform.clock() - platform.settings.bronze_retention).date()
     _refuse_deletes(lake, table)  # where a crash left them allowed
     dates = _files(lake.open(table))["partition.ingestion_date"] if _has_files(lake.open(table)) else pl.Series([])
@@ -155,9 +174,9 @@ def retain(platform: Platform) -> datetime | None:
         return None
     since = datetime.combine(cutoff, time(), tzinfo=UTC)
     writer = Writer(lake, table)
-    writer.progress(client_events.RETAINED_FROM)
+    writer.progress(received.RETAINED_FROM)
     # First what a rebuild must know, then the deed: a crash in between only makes rebuilds more careful.
-    writer.record({client_events.RETAINED_FROM: int(since.timestamp() * 1e6)})
+    writer.record({received.RETAINED_FROM: int(since.timestamp() * 1e6)})
 
     def attempt() -> None:
         handle = lake.open(table)
@@ -195,11 +214,20 @@ def vacuum_tables(context: dg.OpExecutionContext, platform: dg.ResourceParam[Pla
         context.log.info(f"{table.name}: {files} files vacuumed")
 
 
-@dg.op(pool=STREAMS_POOL, description="Bronze records past their retention go. Holds the streams meanwhile.")
-def retain_records(context: dg.OpExecutionContext, platform: dg.ResourceParam[Platform]) -> None:
-    """Apply the retention of bronze."""
-    since = retain(platform)
-    context.log.info("nothing is past its retention" if since is None else f"bronze holds all records from {since} on")
+def retention_op(name: str, stream: Stream, pool: str) -> dg.OpDefinition:
+    """The op that applies the retention of bronze to a stream's records, and holds the stream meanwhile."""
+
+    @dg.op(name=name, pool=pool, description=f"Records of {stream.table.name} past their retention go.")
+    def retain_records(context: dg.OpExecutionContext, platform: dg.ResourceParam[Platform]) -> None:
+        since = retain(platform, stream.table)
+        told = "nothing is past its retention" if since is None else f"it holds all records from {since} on"
+        context.log.info(f"{stream.table.name}: {told}")
+
+    return retain_records
+
+
+retain_events = retention_op("retain_events", CLIENT_EVENTS, STREAMS_POOL)
+retain_changes = retention_op("retain_changes", OLTP_CHANGES, CHANGES_POOL)
 
 
 @dg.job(
@@ -215,7 +243,8 @@ def maintain() -> None:
 def nightly() -> None:
     """Keep the tables bounded."""
     vacuum_tables()
-    retain_records()
+    retain_events()
+    retain_changes()
 
 
 regular_maintenance = dg.ScheduleDefinition(

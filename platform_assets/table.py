@@ -25,6 +25,9 @@ Update = Literal["append", "append, rarely replace", "advance; rebuild", "landed
 TIMESTAMP = pl.Datetime("us", "UTC")
 """Every instant in the lake: microseconds, UTC."""
 
+MONEY = pl.Decimal(18, 6)
+"""An amount of money; its currency stands beside it (semantics 9)."""
+
 
 @dataclass(frozen=True)
 class Column:
@@ -64,7 +67,7 @@ class Table:
         grain: What one row is.
         key: The columns that identify a row.
         columns: In order.
-        partition_by: The Delta partition columns; the first is a date.
+        partition_by: The Delta partition columns; the first is a date, or a bucket of the key.
         window_on: The column that a Dagster partition is a window on: an instant, or the day itself.
         partitions: The grain of its Dagster partitions; none for a ledger.
         cluster_by: How closed dates are sorted within their files.
@@ -73,6 +76,7 @@ class Table:
         version: Of the definition; raise it when the meaning of a number changes.
         stats: The columns that files carry minimum and maximum of, for pruning.
         append_only: Whether Delta refuses deletes.
+        steady: Whether every hour or day brings rows; a source that may be idle owes none, so none is missed.
         owner: Who answers for it.
     """
 
@@ -90,6 +94,7 @@ class Table:
     stats: tuple[str, ...]
     version: int = 1
     append_only: bool = False
+    steady: bool = True
     owner: str = "team:data-platform"
 
     def __post_init__(self) -> None:

@@ -494,10 +494,12 @@ def retrying(what: str, attempt: Callable[[], T], attempts: int = 20) -> T:
 
 
 def within(table: TableLike, window: Window) -> pl.Expr:
-    """Whether a row of a table is in a window; prunes by the table's date, too."""
+    """Whether a row of a table is in a window; prunes by the table's date, too, where it is laid out by dates."""
     on = pl.col(table.window_on)
     inside = (on >= window.start) & (on < window.end)
     date_column = table.partition_by[0]
+    if table.schema[date_column] != pl.Date():
+        return inside
     if date_column == table.window_on:
         msg = f"{table.name} is laid out by day: filter its days, not instants"
         raise ValueError(msg)
@@ -573,10 +575,10 @@ def sql_instant(instant: datetime) -> str:
 
 def _sql_within(table: TableLike, window: Window) -> str:
     date_column = table.partition_by[0]
-    return (
-        f"{date_column} >= '{window.first_date}' AND {date_column} <= '{window.last_date}' "
-        f"AND {table.window_on} >= {sql_instant(window.start)} AND {table.window_on} < {sql_instant(window.end)}"
-    )
+    inside = f"{table.window_on} >= {sql_instant(window.start)} AND {table.window_on} < {sql_instant(window.end)}"
+    if table.schema[date_column] != pl.Date():
+        return inside
+    return f"{date_column} >= '{window.first_date}' AND {date_column} <= '{window.last_date}' AND {inside}"
 
 
 def _files(lake: Lake, table: TableLike, version: int) -> set[str]:

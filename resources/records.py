@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Protocol
 
 import polars as pl
@@ -71,6 +72,10 @@ class Position:
         """The name under which a partition's progress is recorded."""
         return progress_app(self.topic, self.epoch, partition)
 
+    def keyed(self) -> dict[tuple[str, int, int], int]:
+        """The next offset by (topic, epoch, partition)."""
+        return {(self.topic, self.epoch, partition): offset for partition, offset in self.offsets.items()}
+
     def transactions(self) -> dict[str, int]:
         """The progress as names and numbers."""
         return {self.app(partition): offset for partition, offset in self.offsets.items()}
@@ -116,6 +121,10 @@ class Batch:
     position: Position
     next_position: Position
     has_more: bool = False
+
+    def ingestion_hours(self) -> dict[datetime, int]:
+        """The number of records by the UTC hour of their timestamp."""
+        return dict(self.records.group_by(pl.col("ingested_at").dt.truncate("1h")).agg(pl.len()).iter_rows())
 
 
 class RecordSource(Protocol):

@@ -77,6 +77,11 @@ class Settings(BaseSettings):
     client_events_topic: str = Field(
         default="client_events", description="Topic that the web and mobile clients' events arrive on."
     )
+    oltp_changes_topic: str | None = Field(
+        default=None,
+        description="Topic that the database's change events arrive on (docs/changes.md); none is read where it is not "
+        "set.",
+    )
     start_at: StartAt = Field(
         default="earliest",
         description="Where a topic that was never read begins: its `earliest` or `latest` offset.",

@@ -1,4 +1,4 @@
-"""Requests an `advance` run when Kafka holds more than the lake has read."""
+"""Requests a lease of a stream when Kafka holds more than the lake has read."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from datetime import datetime, timedelta
 
 import dagster as dg
 
-from platform_assets.bronze import client_events
 from platform_assets.platform import Platform
 from platform_assets.streams import epochs
-from platform_assets.streams.advance import POSITION_TAG, advance
+from platform_assets.streams.advance import POSITION_TAG, advance, advance_changes
+from platform_assets.streams.stream import CLIENT_EVENTS, OLTP_CHANGES, Stream
 from resources.records import Held, Position, check_continuity
 from sensors.runs import ALIVE
 
@@ -83,32 +83,53 @@ def request(
     return f"{at}-{sum(attempt.position == at for attempt in attempts)}", at
 
 
-@dg.sensor(
-    job=advance,
-    minimum_interval_seconds=5,
-    default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Compares Kafka's watermarks with the progress in the Delta log; starts `advance` when there is more.",
-)
-def micro_batches(
-    context: dg.SensorEvaluationContext, platform: dg.ResourceParam[Platform]
-) -> dg.RunRequest | dg.SkipReason:
-    """Ask for a lease where there is something new and none is held."""
-    topic = platform.settings.client_events_topic
-    position = epochs.recorded(platform.lake.open(client_events.TABLE), topic)
-    with platform.source() as source:
-        held = source.held(topic, position)
-    now = platform.clock()
-    found = request(position, held, _attempts(context.instance, digest(position), now), now, platform.settings.lease)
-    if found is None:
-        return dg.SkipReason("nothing new, or a run is at it")
-    key, at = found
-    longest = 2 * platform.settings.lease + _GRACE
-    return dg.RunRequest(run_key=key, tags={POSITION_TAG: at, MAX_RUNTIME_TAG: str(int(longest.total_seconds()))})
+def stream_sensor(name: str, stream: Stream, job: dg.JobDefinition) -> dg.SensorDefinition:
+    """The sensor that asks for a lease of a stream where there is something new and none is held.
+
+    Args:
+        name: Of the sensor.
+        stream: The stream.
+        job: Holds it for a lease.
+    """
+
+    @dg.sensor(
+        name=name,
+        job=job,
+        minimum_interval_seconds=5,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description=(
+            f"Compares Kafka's watermarks of {stream.name} with the progress in the Delta log; starts `{job.name}` "
+            "when there is more."
+        ),
+    )
+    def sensor(
+        context: dg.SensorEvaluationContext, platform: dg.ResourceParam[Platform]
+    ) -> dg.RunRequest | dg.SkipReason:
+        topic, lease = stream.topic(platform.settings), platform.settings.lease
+        if topic is None:
+            return dg.SkipReason(f"no topic of {stream.name} is set")
+        position = epochs.recorded(platform.lake.open(stream.table), topic)
+        with platform.source() as source:
+            held = source.held(topic, position)
+        now = platform.clock()
+        attempts = _attempts(context.instance, job.name, digest(position), now)
+        found = request(position, held, attempts, now, lease)
+        if found is None:
+            return dg.SkipReason("nothing new, or a run is at it")
+        key, at = found
+        longest = 2 * lease + _GRACE
+        return dg.RunRequest(run_key=key, tags={POSITION_TAG: at, MAX_RUNTIME_TAG: str(int(longest.total_seconds()))})
+
+    return sensor
 
 
-def _attempts(instance: dg.DagsterInstance, at: str, now: datetime) -> list[Attempt]:
-    alive = instance.get_run_records(dg.RunsFilter(job_name=advance.name, statuses=ALIVE))
-    same = instance.get_run_records(dg.RunsFilter(job_name=advance.name, tags={POSITION_TAG: at}))
+micro_batches = stream_sensor("micro_batches", CLIENT_EVENTS, advance)
+changes = stream_sensor("changes", OLTP_CHANGES, advance_changes)
+
+
+def _attempts(instance: dg.DagsterInstance, job: str, at: str, now: datetime) -> list[Attempt]:
+    alive = instance.get_run_records(dg.RunsFilter(job_name=job, statuses=ALIVE))
+    same = instance.get_run_records(dg.RunsFilter(job_name=job, tags={POSITION_TAG: at}))
     found = {record.dagster_run.run_id: record for record in [*alive, *same]}
     return [
         Attempt(

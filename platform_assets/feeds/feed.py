@@ -16,9 +16,6 @@ import polars as pl
 from platform_assets.feeds.formats import ROWS
 from platform_assets.table import TIMESTAMP, Column, Table
 
-MONEY = pl.Decimal(18, 6)
-"""An amount of money; its currency stands beside it (semantics 9)."""
-
 DELIVERED = (
     Column("file_id", pl.String(), "SHA-256 of the file that brought the row.", provenance=True),
     Column("line", pl.Int64(), "Line of that file, from 1.", provenance=True, minimum=1),

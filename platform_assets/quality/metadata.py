@@ -16,6 +16,7 @@ from partitions import Window
 from platform_assets.gold import active_users, live_metrics
 from platform_assets.platform import Platform
 from platform_assets.table import Table
+from resources.lake import disk_usage
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -57,6 +58,19 @@ def partition_metadata(
     last = keys[-1]
     found[last] = {**found[last], **_picture(platform, table, windows[last])}
     return found
+
+
+def whole_metadata(platform: Platform, table: Table) -> dict[str, dg.MetadataValue]:
+    """The metadata of a table without partitions, read from the lake."""
+    handle = platform.lake.open(table)
+    usage = disk_usage(handle)
+    preview = _shown(table, platform.lake.scan(table, handle=handle))
+    return {
+        "dagster/row_count": dg.MetadataValue.int(usage["rows"]),
+        "delta version": dg.MetadataValue.int(handle.version()),
+        "bytes": dg.MetadataValue.int(usage["bytes"]),
+        "preview": preview,
+    }
 
 
 def _rows(platform: Platform, table: Table, handle: DeltaTable, windows: Sequence[Window]) -> pl.LazyFrame:
@@ -106,8 +120,13 @@ def _picture(platform: Platform, table: Table, window: Window) -> dict[str, dg.M
     if table is live_metrics.TABLE:
         return {"events per minute": _live_plot(platform, window)}
     preview = _rows(platform, table, platform.lake.open(table), [window])
-    shown = preview.drop(*(c.name for c in table.columns if c.personal)).head(_PREVIEW_ROWS).collect()
-    return {"preview": dg.MetadataValue.md(_markdown(shown))}
+    return {"preview": _shown(table, preview)}
+
+
+def _shown(table: Table, rows: pl.LazyFrame) -> dg.MetadataValue:
+    """Some rows, without personal data."""
+    first = rows.drop(*(c.name for c in table.columns if c.personal)).head(_PREVIEW_ROWS).collect()
+    return dg.MetadataValue.md(_markdown(first))
 
 
 def _active_users_plot(platform: Platform, window: Window) -> dg.MetadataValue:

@@ -6,8 +6,8 @@ from datetime import timedelta
 
 import polars as pl
 
-from platform_assets.feeds.feed import DELIVERED, MONEY, Feed, Field, count, currency, day, money, text
-from platform_assets.table import Column, Table
+from platform_assets.feeds.feed import DELIVERED, Feed, Field, count, currency, day, money, text
+from platform_assets.table import MONEY, Column, Table
 
 TABLE = Table(
     name="silver/ad_spend",

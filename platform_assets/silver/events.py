@@ -9,6 +9,7 @@ from deltalake import DeltaTable
 
 from partitions import Window, floor_hour
 from platform_assets.bronze import client_events
+from platform_assets.bronze import records as received
 from platform_assets.bronze.records import COORDINATES, INGESTED_AT
 from platform_assets.semantics.arrivals import ARRIVAL_ORDER, DUPLICATE_KEY, FirstArrivals, first_arrivals
 from platform_assets.silver import late_arrivals
@@ -184,11 +185,11 @@ def rebuild(lake: Lake, allowed_lateness: timedelta, window: Window) -> None:
         RebuildRefused: Bronze no longer holds all that the window was made from.
         ConflictNotResolved: Micro-batches came in between at every attempt.
     """
-    client_events.refuse_if_gone(lake, TABLE.name, window)
+    received.refuse_if_gone(lake, client_events.TABLE, TABLE.name, window)
     handle = lake.open(TABLE)  # before bronze: what its progress covers must be among the records read
     bronze = lake.open(client_events.TABLE)
     candidates = pl.concat([_on_time(lake, bronze, window), _late(lake, bronze, window)])
-    progress = client_events.progress_of(handle, candidates)
+    progress = received.progress_of(handle, candidates)
     records = candidates.filter(in_ranges({}, progress))
     inside = (pl.col("occurred_at") >= window.start) & (pl.col("occurred_at") < window.end)
     accepted = judge(records, allowed_lateness).accepted.filter(inside)

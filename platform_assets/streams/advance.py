@@ -1,27 +1,36 @@
-"""`advance`: the op job that holds the streams for a lease and takes in one micro-batch after another.
+"""`advance` and `advance_changes`: op jobs that hold a stream for a lease and take in one micro-batch after another.
 
-It has no partition and no ranges in its configuration: what there is to do comes from the progress in the lake.
-It is the only writer of the streams (a pool with one slot), and if it were not, the second writer is fenced. The
-materializations that it logs are for display only.
+They have no partition and no ranges in their configuration: what there is to do comes from the progress in the lake.
+Each is the only writer of its stream (a pool with one slot), and if it were not, the second writer is fenced. The
+materializations that they log are for display only. One stream that stands still keeps the other from nothing.
 """
 
 # Dagster reads the annotation of `context` when the op is made: no `from __future__ import annotations` here.
 
 import time
 from collections import defaultdict
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
+from typing import Protocol, TypeVar
 
 import dagster as dg
 
 from partitions import Window
-from platform_assets.bronze import client_events, dead_letters
+from platform_assets.bronze import client_events, dead_letters, oltp_changes
+from platform_assets.changes.dimensions import DIMENSIONS
 from platform_assets.gold import live_metrics
 from platform_assets.platform import Platform
-from platform_assets.silver import events, late_arrivals, outcomes, quarantine
+from platform_assets.quality.metadata import whole_metadata
+from platform_assets.silver import events, late_arrivals, outcomes, quarantine, row_changes
+from platform_assets.streams.change_batches import ChangeBatches, ChangeStep
 from platform_assets.streams.micro_batches import MicroBatches, Step
+from platform_assets.streams.stream import CLIENT_EVENTS, OLTP_CHANGES
 
 STREAMS_POOL = "streams"
 """The pool whose one slot the writer of the streams takes."""
+
+CHANGES_POOL = "changes"
+"""The pool whose one slot the writer of the database's changes takes."""
 
 POSITION_TAG = "headwater/position"
 """Tag of an `advance` run: the progress at which it was requested."""
@@ -37,11 +46,44 @@ _BY_INGESTION = (client_events.TABLE, dead_letters.TABLE, quarantine.TABLE, outc
 _BY_EVENT = (events.TABLE, late_arrivals.TABLE, live_metrics.TABLE)
 
 
+_CHANGES_BY_INGESTION = (oltp_changes.TABLE, dead_letters.TABLE, quarantine.TABLE, row_changes.TABLE)
+
+
+class AnyStep(Protocol):
+    """What a micro-batch of any stream tells."""
+
+    @property
+    def has_more(self) -> bool: ...  # noqa: D102
+
+
+S_co = TypeVar("S_co", bound=AnyStep, covariant=True)
+S = TypeVar("S", bound=AnyStep)
+
+
+class Batches(Protocol[S_co]):
+    """The writer of a stream."""
+
+    def catch_up(self) -> None: ...  # noqa: D102
+    def step(self) -> S_co | None: ...  # noqa: D102
+
+
 def touched_by(step: Step) -> Touched:
     """The hours of each table that a micro-batch touched."""
     return {table.name: step.ingestion_hours for table in _BY_INGESTION} | {
         table.name: step.event_hours for table in _BY_EVENT
     }
+
+
+def changed_by(step: ChangeStep) -> Touched:
+    """The hours of each table that a micro-batch of changes touched."""
+    return {table.name: step.ingestion_hours for table in _CHANGES_BY_INGESTION}
+
+
+WRITERS: Mapping[str, type[MicroBatches] | type[ChangeBatches]] = {
+    CLIENT_EVENTS.name: MicroBatches,
+    OLTP_CHANGES.name: ChangeBatches,
+}
+"""The writer of each stream, by its name."""
 
 
 class Display:
@@ -85,26 +127,77 @@ class Display:
 @dg.op(pool=STREAMS_POOL, description="Kafka → bronze → silver → live metrics, micro-batch by micro-batch.")
 def advance_client_events(context: dg.OpExecutionContext, platform: dg.ResourceParam[Platform]) -> Touched:
     """Hold the client events' stream until it is quiet or the lease ends."""
+    with platform.source() as source, MicroBatches(platform.lake, source, platform.settings) as batches:
+        return _hold(context, platform, batches, touched_by)
+
+
+@dg.op(pool=CHANGES_POOL, description="Kafka → bronze → row changes → dimensions, micro-batch by micro-batch.")
+def advance_oltp_changes(context: dg.OpExecutionContext, platform: dg.ResourceParam[Platform]) -> Touched:
+    """Hold the changes' stream until it is quiet or the lease ends."""
+    shown = _ChangedDimensions(context, platform)
+
+    def touched(step: ChangeStep) -> Touched:
+        shown.add(step)
+        return changed_by(step)
+
+    with platform.source() as source, ChangeBatches(platform.lake, source, platform.settings) as batches:
+        untold = _hold(context, platform, batches, touched)
+    shown.tell(timedelta(0))
+    return untold
+
+
+class _ChangedDimensions:
+    """The dimensions that changed, told to Dagster at most once a minute each."""
+
+    def __init__(self, context: dg.OpExecutionContext, platform: Platform) -> None:
+        self._context = context
+        self._platform = platform
+        self._told_at: dict[str, float] = {}
+        self._untold: set[str] = set()
+
+    def add(self, step: ChangeStep) -> None:
+        """Take note of a step, and tell what was not told for a while."""
+        self._untold |= set(step.dimensions)
+        self.tell(_DISPLAY_EVERY)
+
+    def tell(self, every: timedelta) -> None:
+        """Log a materialization of each changed dimension that was last told so long ago, or never."""
+        now = time.monotonic()
+        for dimension in DIMENSIONS:
+            name = dimension.table.name
+            if name in self._untold and now - self._told_at.get(name, -1e9) >= every.total_seconds():
+                self._context.log_event(
+                    dg.AssetMaterialization(
+                        asset_key=dimension.table.asset_key, metadata=whole_metadata(self._platform, dimension.table)
+                    )
+                )
+                self._told_at[name] = now
+                self._untold.discard(name)
+
+
+def _hold(
+    context: dg.OpExecutionContext, platform: Platform, batches: Batches[S], touched: Callable[[S], Touched]
+) -> Touched:
+    """Take in one micro-batch after another, until the stream is quiet or the lease ends. Returns what is untold."""
     settings = platform.settings
     ends = time.monotonic() + settings.lease.total_seconds()
     quiet_since = None
     display = Display(context, platform)
-    with platform.source() as source, MicroBatches(platform.lake, source, settings) as batches:
-        batches.catch_up()
-        while (now := time.monotonic()) < ends:
-            step = batches.step()
-            if step is None:
-                quiet_since = quiet_since or now
-                if now - quiet_since > settings.quiet_after.total_seconds():
-                    break
-            else:
-                quiet_since = None
-                display.add(touched_by(step))
-                context.log.debug(f"micro-batch: {step}")
-            display.tell_newest()
-            if step is None or not step.has_more:  # a backlog is eaten without a pause
-                pause = now + settings.trigger_interval.total_seconds() - time.monotonic()
-                time.sleep(max(0.0, min(pause, ends - time.monotonic())))
+    batches.catch_up()
+    while (now := time.monotonic()) < ends:
+        step = batches.step()
+        if step is None:
+            quiet_since = quiet_since or now
+            if now - quiet_since > settings.quiet_after.total_seconds():
+                break
+        else:
+            quiet_since = None
+            display.add(touched(step))
+            context.log.debug(f"micro-batch: {step}")
+        display.tell_newest()
+        if step is None or not step.has_more:  # a backlog is eaten without a pause
+            pause = now + settings.trigger_interval.total_seconds() - time.monotonic()
+            time.sleep(max(0.0, min(pause, ends - time.monotonic())))
     return {name: dict(hours) for name, hours in display.untold.items()}
 
 
@@ -123,3 +216,12 @@ def show_touched_hours(context: dg.OpExecutionContext, platform: dg.ResourcePara
 def advance() -> None:
     """Hold the streams for a lease."""
     show_touched_hours(advance_client_events())
+
+
+@dg.job(
+    description="Take in what changed in the database, up to the dimensions. Requested by the sensor `changes`.",
+    executor_def=dg.in_process_executor,
+)
+def advance_changes() -> None:
+    """Hold the changes' stream for a lease."""
+    show_touched_hours(advance_oltp_changes())

@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 
 from deltalake import DeltaTable
 
-from platform_assets.bronze import client_events
+from platform_assets.table import Table
 from resources.lake import Lake, Writer
 from resources.records import Position, RecordSource, epoch_app, identity_app, partitions_app, progress_app, start_app
 from resources.settings import StartAt
@@ -45,16 +45,23 @@ def current(bronze: Writer, source: RecordSource, topic: str, start_at: StartAt)
     return epoch if epoch is not None else _open(bronze, source, topic, 1, start_at)
 
 
-def open_next(lake: Lake, source: RecordSource, topic: str, start_at: StartAt) -> int:
+def open_next(lake: Lake, table: Table, source: RecordSource, topic: str, start_at: StartAt) -> int:
     """Open a new epoch: reading goes on from what the topic holds now. What was read before stays.
 
-    The tables below bronze must have caught up with bronze (`MicroBatches.catch_up`), because a table below is
-    brought to bronze's progress in the current epoch only.
+    The tables below bronze must have caught up with bronze (`catch_up` of the stream's writer), because a table below
+    is brought to bronze's progress in the current epoch only.
+
+    Args:
+        lake: The lake.
+        table: The stream's bronze table.
+        source: Where records come from.
+        topic: The topic.
+        start_at: Where the new epoch begins.
 
     Returns:
         The new epoch.
     """
-    bronze = Writer(lake, client_events.TABLE)
+    bronze = Writer(lake, table)
     epoch = (bronze.progress(epoch_app(topic)) or 0) + 1
     return _open(bronze, source, topic, epoch, start_at)
 

@@ -17,28 +17,15 @@ import polars as pl
 from platform_assets.bronze import client_events, dead_letters
 from platform_assets.semantics.watermark import Newest, watermark
 from platform_assets.silver import events, late_arrivals, quarantine
-from platform_assets.silver.judgement import Judgement, judge
+from platform_assets.silver.judgement import Judgement
 from platform_assets.streams import epochs
-from platform_assets.streams.followers import Followers, SilverStep, Streams
+from platform_assets.streams.followers import Followers, SilverStep
 from platform_assets.streams.reading import Reading
+from platform_assets.streams.stream import CLIENT_EVENTS
+from platform_assets.streams.topic_writer import TopicWriter
 from resources.lake import Change, Lake, Writer, retrying
-from resources.records import (
-    RECORD_SCHEMA,
-    Batch,
-    Position,
-    RecordSource,
-    check_identity,
-    identity_app,
-    in_ranges,
-    partitions_app,
-    start_app,
-)
+from resources.records import Batch, Position, RecordSource
 from resources.settings import Settings
-
-
-class TableAhead(RuntimeError):
-    """A table has taken in more than the one above it holds: the lake was damaged, and nothing is read."""
-
 
 _EPOCH_ZERO = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -87,18 +74,14 @@ class MicroBatches:
         self._lake = lake
         self._source = source
         self._settings = settings
-        self._reading = Reading(source, settings)
-        self._topic = settings.client_events_topic
+        self._reading = Reading(source, settings, CLIENT_EVENTS.judge)
         self._dead_letters = Writer(lake, dead_letters.TABLE)
         self._quarantine = Writer(lake, quarantine.TABLE)
         self._late_arrivals = Writer(lake, late_arrivals.TABLE)
         self._silver = Writer(lake, events.TABLE)
         self._followers = Followers(lake, settings.allowed_lateness)
-        # Opened last: were it older than the tables below it, catching up would take their progress back.
-        self._bronze = Writer(lake, client_events.TABLE)
+        self._bronze = TopicWriter(lake, client_events.TABLE, source, settings.client_events_topic, settings.start_at)
         self._is_level = False
-        self._epoch = epochs.current(self._bronze, source, self._topic, settings.start_at)
-        self._is_identified = False
         self._key_hashes = events.KeyHashes(lake)
 
     def __enter__(self) -> MicroBatches:
@@ -115,26 +98,21 @@ class MicroBatches:
 
     def position(self) -> Position:
         """How far bronze has read, new topic partitions included."""
-        offsets = {}
-        for partition in range(self._bronze.progress(partitions_app(self._topic, self._epoch)) or 0):
-            offset = self._bronze.progress(f"{self._topic}/{self._epoch}/{partition}")
-            if offset is not None:
-                offsets[partition] = offset
-        return Position(self._topic, self._epoch, offsets)
+        return self._bronze.position()
 
     def catch_up(self) -> None:
         """Bring every table to where the one above it is, and take up new topic partitions. Call before `step`."""
         self._reading.forget()
-        epochs.add_partitions(self._bronze, self._source, self._topic, self._epoch)
+        self._bronze.add_partitions()
         for writer, take in self._judged_tables():
             self._catch_up(writer, take)
         self._catch_up(self._silver, lambda judgement, batch: _ignore(self._take_into_silver(judgement, batch)))
-        self._followers.catch_up(self._silver.version, self._streams())
+        self._followers.catch_up(self._silver.version, self._bronze.partitions())
         self._is_level = True
 
     def step(self) -> Step | None:
         """Take in the next micro-batch; None where there is nothing new."""
-        self._check_identity()
+        self._bronze.check_identity()
         if not self._is_level:  # new, or the last step failed halfway: what it left out comes first
             self.catch_up()
         taken = self._reading.take(self.position())
@@ -142,24 +120,24 @@ class MicroBatches:
             return None
         batch = taken.batch
         self._is_level = False
-        self._bronze.append(client_events.transform(batch.records), batch.next_position.transactions())
+        self._bronze.append(batch)
         judgement = taken.judgement.result()
         if batch.has_more:
             self._reading.read_ahead(batch.next_position)
         for writer, take in self._judged_tables():
-            self._behind(writer)  # reads the progress, so that a rival is noticed
+            self._bronze.behind(writer)  # reads the progress, so that a rival is noticed
             take(judgement, batch)
         before = self._silver.version
         result = self._take_into_silver(judgement, batch)
         if self._silver.version == before + 1:
             self._followers.follow(SilverStep(result.change, judgement))
         else:  # a rebuild or a compaction came in between: its log says what it did
-            self._followers.catch_up(self._silver.version, self._streams())
+            self._followers.catch_up(self._silver.version, self._bronze.partitions())
         self._is_level = True
         return Step(
             records=batch.records.height,
-            ingestion_hours=_by_hour(batch.records, "ingested_at"),
-            event_hours=_by_hour(result.change.added, "occurred_at"),
+            ingestion_hours=batch.ingestion_hours(),
+            event_hours=_by_event_hour(result.change.added),
             kept=result.change.added.height,
             duplicates=judgement.accepted.height - result.change.added.height,
             displaced=result.change.removed.height,
@@ -167,13 +145,6 @@ class MicroBatches:
             dead_lettered=judgement.dead_lettered.height,
             has_more=batch.has_more,
         )
-
-    def _check_identity(self) -> None:
-        """Once, before the first read: a topic made again may hold more records than were read of its forerunner."""
-        if not self._is_identified:
-            recorded = self._bronze.progress(identity_app(self._topic, self._epoch))
-            check_identity(self._topic, self._epoch, recorded, self._source.identity(self._topic))
-            self._is_identified = True
 
     def _judged_tables(self) -> tuple[tuple[Writer, Callable[[Judgement, Batch], None]], ...]:
         """The tables that are functions of each record alone, and how each takes a batch in."""
@@ -187,38 +158,12 @@ class MicroBatches:
             (self._late_arrivals, into(self._late_arrivals, lambda j: late_arrivals.transform(j.accepted))),
         )
 
-    def _behind(self, writer: Writer) -> Position:
-        """Where a table below bronze is."""
-        offsets = {}
-        for partition in self.position().offsets:
-            offset = writer.progress(f"{self._topic}/{self._epoch}/{partition}")
-            start = self._bronze.progress(start_app(self._topic, self._epoch, partition)) or 0
-            offsets[partition] = start if offset is None else offset
-        return Position(self._topic, self._epoch, offsets)
-
     def _catch_up(self, writer: Writer, take: Callable[[Judgement, Batch], None]) -> None:
-        goal = self.position()
-        while (position := self._behind(writer)) != goal:
-            if any(position.offsets[p] > goal.offsets[p] for p in goal.offsets):
-                msg = (
-                    f"{writer.table.name} has taken in {position.offsets}, but {self._bronze.table.name} only holds up "
-                    f"to {goal.offsets}: bronze lost a commit (a power loss?). Run `headwater doctor`"
-                )
-                raise TableAhead(msg)
-            bite = max(1, self._settings.micro_batch_records // len(goal.offsets))
-            ends = {p: min(offset + bite, goal.offsets[p]) for p, offset in position.offsets.items()}
-            next_position = Position(self._topic, self._epoch, ends)
-            records = (
-                self._lake.scan(client_events.TABLE, handle=self._bronze.handle)
-                .filter(in_ranges(_keyed(position), _keyed(next_position)))
-                .select(RECORD_SCHEMA.names())
-                .collect()
-            )
-            batch = Batch(records, position, next_position)
-            take(judge(records, self._settings.allowed_lateness), batch)
+        for batch in self._bronze.lacking(writer, self._settings.micro_batch_records):
+            take(CLIENT_EVENTS.judge(batch.records, self._settings), batch)
 
     def _take_into_silver(self, judgement: Judgement, batch: Batch) -> SilverStep:
-        self._behind(self._silver)
+        self._bronze.behind(self._silver)
         progress = {**batch.next_position.transactions(), **self._watermark(judgement)}
         rows = events.transform(judgement.accepted)
 
@@ -246,7 +191,7 @@ class MicroBatches:
         newest: dict[int, Newest] = {}
         progress: dict[str, int] = {}
         for partition in self.position().offsets:
-            names = epochs.newest_apps(self._topic, self._epoch, partition)
+            names = epochs.newest_apps(self._bronze.topic, self._bronze.epoch, partition)
             then = [self._silver.progress(name) for name in names]
             known = [value for value in (*then, *came.get(partition, ())) if value is not None]
             if not known:
@@ -257,7 +202,7 @@ class MicroBatches:
             )
             progress |= {names[0]: event, names[1]: record}
             newest[partition] = Newest(_instant(event), _instant(record))
-        name = epochs.watermark_app(self._topic)
+        name = epochs.watermark_app(self._bronze.topic)
         before = self._silver.progress(name)
         now = watermark(
             newest,
@@ -266,14 +211,6 @@ class MicroBatches:
             None if before is None else _instant(before),
         )
         return progress if now is None else {**progress, name: _microseconds(now)}
-
-    def _streams(self) -> Streams:
-        """Every topic partition of every epoch that bronze has read."""
-        return [
-            (self._topic, epoch, partition)
-            for epoch in range(1, self._epoch + 1)
-            for partition in range(self._bronze.progress(partitions_app(self._topic, epoch)) or 0)
-        ]
 
 
 def _sql_range(batch: Batch) -> str:
@@ -285,12 +222,8 @@ def _sql_range(batch: Batch) -> str:
     )
 
 
-def _keyed(position: Position) -> dict[tuple[str, int, int], int]:
-    return {(position.topic, position.epoch, partition): offset for partition, offset in position.offsets.items()}
-
-
-def _by_hour(rows: pl.DataFrame, column: str) -> dict[datetime, int]:
-    return dict(rows.group_by(pl.col(column).dt.truncate("1h")).agg(pl.len()).iter_rows())
+def _by_event_hour(rows: pl.DataFrame) -> dict[datetime, int]:
+    return dict(rows.group_by(pl.col("occurred_at").dt.truncate("1h")).agg(pl.len()).iter_rows())
 
 
 def _instant(microseconds: int) -> datetime:

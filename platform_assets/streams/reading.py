@@ -6,10 +6,13 @@ judged while this one is being committed. What was read ahead is in memory only:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
-from platform_assets.silver.judgement import Judgement, judge
+import polars as pl
+
+from platform_assets.silver.judgement import Judgement
 from resources.records import Batch, Position, RecordSource
 from resources.settings import Settings
 
@@ -33,12 +36,16 @@ class Reading:
     Args:
         source: Where records come from. It is used by a thread of this object's own, between `take` or
             `read_ahead` and `forget` or `close`.
-        settings: Sizes and allowed lateness.
+        settings: Sizes, and what judging needs.
+        judge: What becomes of records.
     """
 
-    def __init__(self, source: RecordSource, settings: Settings) -> None:
+    def __init__(
+        self, source: RecordSource, settings: Settings, judge: Callable[[pl.DataFrame, Settings], Judgement]
+    ) -> None:
         self._source = source
         self._settings = settings
+        self._judge = judge
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="reading")
         self._ahead: tuple[Position, Future[Taken | None]] | None = None
 
@@ -73,4 +80,4 @@ class Reading:
         batch = self._source.read(position, settings.micro_batch_records, settings.micro_batch_bytes)
         if batch is None:
             return None
-        return Taken(batch, self._thread.submit(judge, batch.records, settings.allowed_lateness))
+        return Taken(batch, self._thread.submit(self._judge, batch.records, settings))

@@ -6,16 +6,18 @@ a rebuild while micro-batches flow loses nothing and doubles nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 
 import polars as pl
 
-from partitions import Window
+from partitions import Window, floor_hour
 from platform_assets.bronze import client_events, dead_letters
+from platform_assets.bronze import records as received
 from platform_assets.platform import REBUILD_AT_ONCE, Platform
-from platform_assets.silver import events, late_arrivals, outcomes, quarantine
-from platform_assets.silver.judgement import Judgement, judge
+from platform_assets.silver import events, late_arrivals, outcomes, quarantine, row_changes
+from platform_assets.silver.judgement import Judgement
+from platform_assets.streams.stream import CLIENT_EVENTS, OLTP_CHANGES, STREAMS, Stream
 from platform_assets.table import Table
 from resources.lake import retrying, within
 from resources.records import RECORD_SCHEMA, in_ranges
@@ -26,6 +28,7 @@ def rebuild_from_records(
     table: Table,
     window: Window,
     rows: Callable[[Judgement], pl.DataFrame],
+    streams: Sequence[Stream] = STREAMS,
     reach: timedelta = timedelta(0),
 ) -> None:
     """Make a window of a table equal to what its bronze records say, up to the table's own progress.
@@ -35,6 +38,7 @@ def rebuild_from_records(
         table: A table that has a row, or none, for each bronze record.
         window: The window of the table.
         rows: What the table takes of a judgement.
+        streams: The streams that feed it.
         reach: How long after the window's end its records may have been ingested; 0 for a table laid out by
             ingestion.
 
@@ -42,17 +46,19 @@ def rebuild_from_records(
         RebuildRefused: Bronze no longer holds all the records of the window.
     """
     lake = platform.lake
-    client_events.refuse_if_gone(lake, table.name, window)
+    for stream in streams:
+        received.refuse_if_gone(lake, stream.table, table.name, window)
     for part in window.split(REBUILD_AT_ONCE):
 
         def attempt(part: Window = part) -> int:
             handle = lake.open(table)
             ingested = Window(part.start - timedelta(hours=1), part.end + reach) if reach else part
-            records = lake.scan(client_events.TABLE, ingested).select(RECORD_SCHEMA.names()).collect()
-            progress = client_events.progress_of(handle, records)
-            judgement = judge(records.filter(in_ranges({}, progress)), platform.settings.allowed_lateness)
-            rebuilt = rows(judgement).filter(within(table, part))
-            return lake.replace(table, handle, rebuilt, part)
+            judged = []
+            for stream in streams:
+                records = lake.scan(stream.table, ingested).select(RECORD_SCHEMA.names()).collect()
+                progress = received.progress_of(handle, records)
+                judged.append(rows(stream.judge(records.filter(in_ranges({}, progress)), platform.settings)))
+            return lake.replace(table, handle, pl.concat(judged).filter(within(table, part)), part)
 
         retrying(f"rebuild of {table.name}", attempt)
 
@@ -74,14 +80,29 @@ def rebuild_late_arrivals(platform: Platform, window: Window) -> None:
         late_arrivals.TABLE,
         window,
         lambda judgement: late_arrivals.transform(judgement.accepted),
+        streams=(CLIENT_EVENTS,),
         reach=platform.settings.allowed_lateness,
     )
 
 
-def rebuild_client_events(platform: Platform, window: Window) -> None:
-    """Read a window's records from Kafka again; see `client_events.rebuild`."""
+def rebuild_received(stream: Stream, platform: Platform, window: Window) -> None:
+    """Read a window's records of a stream from Kafka again; see `bronze.records.rebuild`."""
     with platform.source() as source:
-        client_events.rebuild(platform.lake, source, window)
+        received.rebuild(platform.lake, stream.table, source, window)
+
+
+def rebuild_row_changes(platform: Platform) -> None:
+    """Decode all change events again, a day of arrival at a time."""
+    ingested = platform.lake.scan(OLTP_CHANGES.table).select(
+        first=pl.col("ingested_at").min(), last=pl.col("ingested_at").max()
+    )
+    first, last = ingested.collect().row(0)
+    if first is None:
+        return
+    window = Window(floor_hour(first), floor_hour(last) + timedelta(hours=1))
+    rebuild_from_records(
+        platform, row_changes.TABLE, window, lambda judgement: judgement.accepted, streams=(OLTP_CHANGES,)
+    )
 
 
 def rebuild_events(platform: Platform, window: Window) -> None:
@@ -100,7 +121,7 @@ def rebuild_outcomes(platform: Platform, window: Window) -> None:
         RebuildRefused: Bronze no longer holds all the records of the window.
     """
     lake = platform.lake
-    client_events.refuse_if_gone(lake, outcomes.TABLE.name, window)
+    received.refuse_if_gone(lake, client_events.TABLE, outcomes.TABLE.name, window)
     for part in window.split(REBUILD_AT_ONCE):
 
         def attempt(part: Window = part) -> int:
@@ -108,8 +129,8 @@ def rebuild_outcomes(platform: Platform, window: Window) -> None:
             version = handle.transaction_version(events.FOLLOWS) or 0
             silver = lake.open(events.TABLE, version)
             records = lake.scan(client_events.TABLE, part).select(RECORD_SCHEMA.names()).collect()
-            progress = client_events.progress_of(silver, records)
-            judgement = judge(records.filter(in_ranges({}, progress)), platform.settings.allowed_lateness)
+            progress = received.progress_of(silver, records)
+            judgement = CLIENT_EVENTS.judge(records.filter(in_ranges({}, progress)), platform.settings)
             arrived = (pl.col("ingested_at") >= part.start) & (pl.col("ingested_at") < part.end)
             stored = lake.scan(events.TABLE, handle=silver).filter(arrived).select(events.FOLLOWED).collect()
             rows = outcomes.transform(

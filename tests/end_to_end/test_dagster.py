@@ -90,8 +90,9 @@ def test_every_table_is_an_asset_that_says_what_it_is() -> None:
         if table.partitions is not None:
             assert node.partitions_def is not None
             assert node.backfill_policy is not None
-            assert node.freshness_policy is not None
-            assert {key.name for key in node.check_keys} >= {"contract", "unique_key", "latest_due_partition"}
+            assert (node.freshness_policy is not None) == table.steady
+            due = {"latest_due_partition"} if table.steady else set()
+            assert {key.name for key in node.check_keys} >= {"contract", "unique_key"} | due
 
 
 def test_definitions_connect_to_nothing() -> None:

@@ -89,7 +89,7 @@ def test_a_sound_lake_has_no_findings_and_its_figures_are_the_logs(stack: Stack,
     assert bronze.figures.rows == len(RECORDS)
     assert sum(bronze.figures.progress.values()) == len(RECORDS)
     assert 0 < bronze.figures.crowded <= bronze.figures.files == bronze.figures.small
-    assert "progress of bronze/client_events: 0:" in said
+    assert "progress of bronze/client_events: client_events/0:" in said
 
 
 @pytest.mark.parametrize("content", [b"", b'{"add": {"path": "da'])

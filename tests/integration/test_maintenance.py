@@ -125,7 +125,7 @@ def test_what_a_trimmed_log_no_longer_tells_is_an_error(lake: Lake) -> None:
 def test_deletes_are_refused_again_after_a_crash_in_the_middle_of_retention(lake: Lake) -> None:
     drain(lake, HELD)
     lake.open(client_events.TABLE).alter.set_table_properties({"delta.appendOnly": "false"})
-    assert retain(Platform(lake, Settings(), clock=lambda: at(0))) is None
+    assert retain(Platform(lake, Settings(), clock=lambda: at(0)), client_events.TABLE) is None
     assert lake.open(client_events.TABLE).metadata().configuration["delta.appendOnly"] == "true"
 
 
@@ -134,7 +134,7 @@ def test_retention_takes_whole_dates_and_says_from_when_on_bronze_is_whole(lake:
     records = [record(0, n, m, event(name, m, m)) for n, (name, m) in enumerate(minutes.items())]
     drain(lake, source(records, 1))
     platform = Platform(lake, Settings(bronze_retention=timedelta(days=30)), clock=lambda: at(180) + timedelta(days=30))
-    assert retain(platform) == at(120)
+    assert retain(platform, client_events.TABLE) == at(120)
     assert sorted(lake.scan(client_events.TABLE).collect()["offset"]) == [2, 3]
     assert lake.open(client_events.TABLE).metadata().configuration["delta.appendOnly"] == "true"
     before = lake.scan(events.TABLE).collect()
@@ -142,4 +142,4 @@ def test_retention_takes_whole_dates_and_says_from_when_on_bronze_is_whole(lake:
         rebuild_events(platform, Window(at(60), at(120)))
     rebuild_events(platform, Window(at(120), at(240)))
     assert lake.scan(events.TABLE).collect().height == before.height == 4
-    assert retain(platform) is None
+    assert retain(platform, client_events.TABLE) is None

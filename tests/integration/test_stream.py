@@ -14,6 +14,7 @@ from integration.conftest import Topic
 from local_stack.process import free_port
 from partitions import Window
 from platform_assets.bronze import client_events
+from platform_assets.bronze import records as received
 from platform_assets.definitions import create_tables
 from platform_assets.refusal import RebuildRefused
 from platform_assets.silver import events, outcomes
@@ -111,7 +112,7 @@ def test_a_topic_made_again_is_a_hard_stop_and_a_new_epoch_is_the_way_on(
     with pytest.raises(TopicRecreated, match="made again"):
         drain(lake, settings)
     with KafkaSource(topic.config) as source:
-        assert epochs.open_next(lake, source, topic.name, "earliest") == 2
+        assert epochs.open_next(lake, client_events.TABLE, source, topic.name, "earliest") == 2
     assert drain(lake, settings) == 1000
     assert lake.scan(events.TABLE).select(pl.len()).collect().item() == 1400
 
@@ -134,11 +135,11 @@ def test_bronze_is_rebuilt_from_kafka_only_while_kafka_holds_it(lake: Lake, sett
     hour = Window.of_hour(START)
     before = lake.scan(client_events.TABLE).collect()
     with KafkaSource(settings.kafka_config()) as source:
-        client_events.rebuild(lake, source, hour)
+        received.rebuild(lake, client_events.TABLE, source, hour)
         assert lake.scan(client_events.TABLE).collect().height == before.height
         _lose_some_rows(lake)
         assert lake.scan(client_events.TABLE).collect().height < before.height
-        client_events.rebuild(lake, source, hour)
+        received.rebuild(lake, client_events.TABLE, source, hour)
         by = ["partition", "offset"]
         assert_frame_equal(lake.scan(client_events.TABLE).sort(by).collect(), before.sort(by))
     topic.make_again()
@@ -146,7 +147,7 @@ def test_bronze_is_rebuilt_from_kafka_only_while_kafka_holds_it(lake: Lake, sett
         KafkaSource(settings.kafka_config()) as source,
         pytest.raises(RebuildRefused, match="offsets 0 to 99; Kafka now holds 0 to -1"),
     ):
-        client_events.rebuild(lake, source, hour)
+        received.rebuild(lake, client_events.TABLE, source, hour)
 
 
 def _lose_some_rows(lake: Lake) -> None:

@@ -34,6 +34,7 @@ from platform_assets.definitions import create_tables
 from platform_assets.gold import active_users
 from platform_assets.streams import epochs
 from platform_assets.streams.micro_batches import MicroBatches
+from platform_assets.streams.stream import CLIENT_EVENTS
 from resources.kafka import KafkaSource
 from resources.lake import Lake
 from resources.records import TopicRecreated
@@ -274,7 +275,7 @@ def test_after_a_recreated_topic_a_new_epoch_is_opened_on_demand(
     create_topic(config, TOPIC, partitions=2)
     produce(config, TOPIC, 100, 10)
     with KafkaSource(config) as source:
-        found = situation(lake, source, TOPIC)
+        found = situation(lake, CLIENT_EVENTS, source, settings)
     assert found is not None
     assert isinstance(found.broken, TopicRecreated)
     assert cli.main(["new-epoch", "--var", str(stack.var)]) == 1
@@ -289,7 +290,7 @@ def test_after_a_recreated_topic_a_new_epoch_is_opened_on_demand(
             pass
         assert batches.position().epoch == 2
         assert sum(batches.position().offsets.values()) == 10
-        assert open_new_epoch(lake, source, settings, "latest") == 3
+        assert open_new_epoch(lake, CLIENT_EVENTS, source, settings, "latest") == 3
         position = epochs.recorded(lake.open(client_events.TABLE), TOPIC)
         assert position is not None
         assert sum(position.offsets.values()) == 10

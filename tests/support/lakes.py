@@ -14,7 +14,7 @@ from urllib.parse import unquote
 import polars as pl
 from deltalake import DeltaTable
 
-from platform_assets.bronze import client_events, dead_letters
+from platform_assets.bronze import client_events, dead_letters, oltp_changes
 from platform_assets.gold import live_metrics
 from platform_assets.silver import events, late_arrivals, outcomes, quarantine, touched_hours
 from platform_assets.streams import epochs
@@ -49,7 +49,8 @@ COORDINATES = ["topic", "epoch", "partition", "offset"]
 def new_lake(folder: Path) -> Lake:
     """A lake with all tables of the stream, empty."""
     lake = Lake(str(folder))
-    for table in STREAM_TABLES:
+    # What both streams refuse is in the same tables: a rebuild of those looks into both.
+    for table in (*STREAM_TABLES, oltp_changes.TABLE):
         lake.create(table)
     return lake
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import timedelta
 
 import pytest
 
 from platform_assets.streams.reading import Reading
+from platform_assets.streams.stream import CLIENT_EVENTS
 from resources.records import Batch, FrameSource, Position, RecordsGone
 from resources.settings import Settings
 from support.records import TOPIC, Record, at, encoded, numbered, source
@@ -39,7 +39,7 @@ def watched() -> Watched:
 
 @pytest.fixture
 def reading(watched: Watched) -> Iterator[Reading]:
-    reading = Reading(watched, Settings(micro_batch_records=2, allowed_lateness=timedelta(days=7)))
+    reading = Reading(watched, Settings(micro_batch_records=2), CLIENT_EVENTS.judge)
     yield reading
     reading.close()
 

@@ -1,0 +1,74 @@
+"""What a stream is: a Kafka topic, the bronze table of its records, and what becomes of each record alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import polars as pl
+
+from platform_assets.bronze import client_events, oltp_changes
+from platform_assets.changes.judgement import judge_changes
+from platform_assets.silver.judgement import Judgement, judge
+from platform_assets.table import Table
+from resources.settings import Settings
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A Kafka topic that is read into bronze.
+
+    Attributes:
+        table: Where its records are kept as received.
+        topic: The topic that the settings name; None where the deployment has no such stream.
+        judge: What becomes of records, each judged alone.
+    """
+
+    table: Table
+    topic: Callable[[Settings], str | None]
+    judge: Callable[[pl.DataFrame, Settings], Judgement]
+
+    @property
+    def name(self) -> str:
+        """The name of its bronze table, without the layer."""
+        return self.table.name.split("/")[1]
+
+    def required_topic(self, settings: Settings) -> str:
+        """The topic that the settings name.
+
+        Raises:
+            ValueError: They name none.
+        """
+        topic = self.topic(settings)
+        if topic is None:
+            msg = f"no topic of {self.name} is set; set HEADWATER_{self.name.upper()}_TOPIC"
+            raise ValueError(msg)
+        return topic
+
+
+CLIENT_EVENTS = Stream(
+    table=client_events.TABLE,
+    topic=lambda settings: settings.client_events_topic,
+    judge=lambda records, settings: judge(records, settings.allowed_lateness),
+)
+OLTP_CHANGES = Stream(
+    table=oltp_changes.TABLE,
+    topic=lambda settings: settings.oltp_changes_topic,
+    judge=lambda records, _: judge_changes(records),
+)
+
+STREAMS = (CLIENT_EVENTS, OLTP_CHANGES)
+"""Every stream."""
+
+
+def named(name: str) -> Stream:
+    """The stream of a name.
+
+    Raises:
+        ValueError: There is none.
+    """
+    found = {stream.name: stream for stream in STREAMS}
+    if name not in found:
+        msg = f"{name!r} is no stream; there are {', '.join(found)}"
+        raise ValueError(msg)
+    return found[name]
