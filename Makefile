@@ -1,6 +1,6 @@
 # Headwater. `make help` lists what there is.
 #
-# Variables: PORT, KAFKA_PORT, HOST, RATE (events a second), VAR (the stack's folder), ARGS (anything more).
+# Variables: PORT, KAFKA_PORT, POSTGRES_PORT, HOST, RATE (events a second), VAR (the stack's folder), ARGS (more).
 
 PYTHON ?= python3.11
 VENV := .venv
@@ -10,15 +10,16 @@ MADE := $(VENV)/.made-from-lock
 # Only what is given is passed on: the defaults are the command's own.
 STACK := $(if $(VAR),--var $(VAR))
 UP := $(STACK) $(if $(HOST),--host $(HOST)) $(if $(PORT),--port $(PORT)) \
-	$(if $(KAFKA_PORT),--kafka-port $(KAFKA_PORT)) $(if $(RATE),--rate $(RATE)) $(ARGS)
+	$(if $(KAFKA_PORT),--kafka-port $(KAFKA_PORT)) $(if $(POSTGRES_PORT),--postgres-port $(POSTGRES_PORT)) \
+	$(if $(RATE),--rate $(RATE)) $(ARGS)
 
-.PHONY: help up down reset test test-slow lint bench doctor load late break env
+.PHONY: help up down reset test test-slow lint bench doctor load late break plan env
 .DEFAULT_GOAL := help
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-up: $(MADE) ## Start everything; Ctrl-C stops it and keeps the data (PORT=, KAFKA_PORT=, HOST=, RATE=)
+up: $(MADE) ## Start everything; Ctrl-C stops it and keeps the data (PORT=, KAFKA_PORT=, POSTGRES_PORT=, HOST=, RATE=)
 	@$(BIN)/headwater up $(UP)
 
 down: $(MADE) ## Stop what `make up` started
@@ -56,6 +57,9 @@ late: $(MADE) ## Send one event of three days ago, and watch its days being rest
 
 break: $(MADE) ## Take an hour out of silver/outcomes, and watch the check find it
 	@$(BIN)/python -m local_stack.tour break
+
+plan: $(MADE) ## Give a user of the database another plan, and watch silver/users get a version
+	@$(BIN)/python -m local_stack.tour plan
 
 env: $(MADE) ## Set up the environment, .venv, from requirements.lock
 

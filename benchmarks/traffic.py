@@ -25,8 +25,9 @@ import polars as pl
 from msgspec.structs import replace
 
 from local_stack.simulator.corrupt import Corruption
-from local_stack.simulator.producer import Sink, Tape
+from local_stack.simulator.producer import Tape
 from local_stack.simulator.world import rfc3339
+from local_stack.sink import Sink
 from resources.records import RECORD_SCHEMA
 
 PARTITIONS = 4

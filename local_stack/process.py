@@ -14,8 +14,11 @@ import socket
 import subprocess
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 LOOPBACK = "127.0.0.1"
 _TAIL_LINES = 30
@@ -64,6 +67,7 @@ class ChildProcess:
         log_file: Path,
         *,
         environment: Mapping[str, str] | None = None,
+        user: int | None = None,
     ) -> None:
         """Keep what to start; nothing starts here.
 
@@ -72,12 +76,15 @@ class ChildProcess:
             command: The program and its arguments.
             log_file: Takes its standard output and error, behind what the file already holds.
             environment: Variables to add to ours.
+            user: Id of the user to run as, for a server that refuses to run as root; ours where None.
         """
         self.name = name
         self.command = list(command)
         self.log_file = log_file
         self._environment = dict(environment or {})
+        self._user = user
         self._process: subprocess.Popen[bytes] | None = None
+        self._log_began = 0
 
     @property
     def pid(self) -> int | None:
@@ -102,7 +109,9 @@ class ChildProcess:
             raise ProcessFailed(f"{self.name} is already running, as process {self.pid}")
         self.log_file.parent.mkdir(parents=True, exist_ok=True)
         launcher = [sys.executable, "-I", "-S", str(Path(__file__).resolve()), str(os.getpid())]
+        launcher.append("" if self._user is None else str(self._user))
         with self.log_file.open("ab") as log:
+            self._log_began = log.tell()
             self._process = subprocess.Popen(
                 [*launcher, *self.command],
                 stdin=subprocess.DEVNULL,
@@ -111,6 +120,12 @@ class ChildProcess:
                 env={**os.environ, **self._environment},
                 start_new_session=True,
             )
+
+    def said(self) -> bytes:
+        """What it has written since it was started."""
+        with self.log_file.open("rb") as log:
+            log.seek(self._log_began)
+            return log.read()
 
     def await_ready(self, not_ready: Callable[[], str | None], within: float) -> None:
         """Ask again and again until the child is ready; stop it where it does not become so.
@@ -139,14 +154,14 @@ class ChildProcess:
             if not ready:
                 self.kill()
 
-    def stop(self, grace: float = 20.0) -> None:
-        """End the child with SIGTERM, and with SIGKILL where it still runs after `grace` seconds.
+    def stop(self, grace: float = 20.0, by: signal.Signals = signal.SIGTERM) -> None:
+        """End the child with a signal, and with SIGKILL where it still runs after `grace` seconds.
 
         Does nothing where it does not run.
         """
         if self._process is None:
             return
-        self._process.terminate()
+        self._process.send_signal(by)
         try:
             self._process.wait(grace)
         except subprocess.TimeoutExpired:
@@ -166,7 +181,45 @@ class ChildProcess:
         return ProcessFailed(f"{self.name} {what}; the end of {self.log_file}:\n{tail(self.log_file)}")
 
 
-def _become(parent: int, command: list[str]) -> None:
+class Server(ABC):
+    """A server of the local stack over one child; a context manager, or `start` and `stop` by hand."""
+
+    def __init__(self) -> None:
+        self._child: ChildProcess | None = None
+
+    @abstractmethod
+    def start(self) -> None:
+        """Start it, and wait until it answers.
+
+        Raises:
+            ProcessFailed: It cannot be started; the message says why.
+        """
+
+    @abstractmethod
+    def stop(self) -> None:
+        """Stop it in order; does nothing where it does not run."""
+
+    @property
+    def running(self) -> bool:
+        """Whether the process is there; it may still be starting."""
+        return self._child is not None and self._child.running
+
+    @property
+    def pid(self) -> int | None:
+        """Process id while it runs, else None."""
+        return None if self._child is None else self._child.pid
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+def _become(parent: int, user: int | None, command: list[str]) -> None:
     """Become `command`, to be killed when the thread that started us ends, and to end on the signals that end others.
 
     A signal that our parent ignores (a shell's background job ignores SIGINT, and what runs in it may copy that to
@@ -175,6 +228,10 @@ def _become(parent: int, command: list[str]) -> None:
     Raises:
         OSError: The kernel refuses the request, or the program cannot be started.
     """
+    if user is not None:  # before the request: a change of user takes it back
+        os.setgroups([])
+        os.setgid(user)
+        os.setuid(user)
     if sys.platform == "linux":
         libc = ctypes.CDLL(None, use_errno=True)
         if libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0) != 0:
@@ -187,4 +244,4 @@ def _become(parent: int, command: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    _become(int(sys.argv[1]), sys.argv[2:])
+    _become(int(sys.argv[1]), int(sys.argv[2]) if sys.argv[2] else None, sys.argv[3:])

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import msgspec
+from pydantic import SecretStr
 
 from resources.settings import Settings, environment_name
 
@@ -27,6 +28,9 @@ MARK = "HEADWATER_STACK"
 """Environment variable of every process that a stack starts: the stack's folder. Written, and read by nobody else."""
 
 _LONGEST_TMPDIR = 80
+
+CHANGES_TOPIC = "oltp_changes"
+"""Topic of the embedded database's changes, unless the settings name another."""
 
 Role = Literal["up", "doctor"]
 
@@ -47,7 +51,7 @@ class Holder(NamedTuple):
 
 
 class Stop(msgspec.Struct, frozen=True):
-    """How far the embedded broker's topic was produced and read when the stack was stopped in order.
+    """How far a topic of the embedded broker was produced and read when the stack was stopped in order.
 
     Attributes:
         topic: The topic.
@@ -76,7 +80,8 @@ class State(msgspec.Struct, frozen=True):
         kafka: Bootstrap servers in use.
         embedded: Whether they are the embedded broker's.
         filling: A history is being put into the lake; found at a start, it means that this never ended.
-        stop: How the last orderly stop went; None while up, or after a crash.
+        stops: How the last orderly stop went, a topic each; none while up, or after a crash.
+        database: URL of the embedded database, once it was started.
     """
 
     lake_url: str
@@ -84,7 +89,12 @@ class State(msgspec.Struct, frozen=True):
     kafka: str
     embedded: bool
     filling: bool = False
-    stop: Stop | None = None
+    stops: tuple[Stop, ...] = ()
+    database: str | None = None
+
+    def stop_of(self, topic: str) -> Stop | None:
+        """How the last orderly stop went for a topic."""
+        return next((stop for stop in self.stops if stop.topic == topic), None)
 
 
 @dataclass(frozen=True)
@@ -111,6 +121,11 @@ class Stack:
     def landing(self) -> Path:
         """The folder that third-party files land in, unless `HEADWATER_LANDING_URL` names another."""
         return self.var / "landing"
+
+    @property
+    def database(self) -> Path:
+        """The folder of the embedded database's data, unless `nobody` must get to it and cannot."""
+        return self.var / "postgres"
 
     @property
     def dagster_home(self) -> Path:
@@ -174,6 +189,8 @@ class Stack:
             ours |= {"lake_url": state.lake_url, "start_date": state.start_date}
             if "kafka_bootstrap_servers" not in given.model_fields_set:
                 ours["kafka_bootstrap_servers"] = state.kafka
+            if state.database is not None:
+                ours |= {"oltp_url": SecretStr(state.database), "oltp_changes_topic": CHANGES_TOPIC}
         return given.model_copy(update={k: v for k, v in ours.items() if k not in given.model_fields_set})
 
     @contextmanager
@@ -225,7 +242,16 @@ class Stack:
             environment_name("start_date"): settings.start_date.isoformat(),
             environment_name("kafka_bootstrap_servers"): settings.kafka_bootstrap_servers,
             environment_name("landing_url"): settings.landing_url or str(self.landing),
+            **self._database_environment(settings),
         }
+
+    def _database_environment(self, settings: Settings) -> dict[str, str]:
+        found = {}
+        if settings.oltp_changes_topic is not None:
+            found[environment_name("oltp_changes_topic")] = settings.oltp_changes_topic
+        if settings.oltp_url is not None:
+            found[environment_name("oltp_url")] = settings.oltp_url.get_secret_value()
+        return found
 
     def end_leftovers(self, spared: Collection[int] = ()) -> int:
         """End every process that a stack in this folder started, told by its mark; hold the stack meanwhile.

@@ -1,6 +1,6 @@
-"""Two things to do to a running platform, for the README's tour: `late` and `break`.
+"""Three things to do to a running platform, for the README's tour: `late`, `break` and `plan`.
 
-Both act on what the settings name, so they ask for nothing but a running `make up`.
+They act on what the settings and the stack name, so they ask for nothing but a running `make up`.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ import uuid
 from datetime import UTC, datetime, timedelta
 
 import msgspec
+import psycopg
 from confluent_kafka import Producer
 
+from local_stack.stack import Stack
 from partitions import Window, floor_hour
 from platform_assets.silver import outcomes
 from resources.envelope import WireEvent
@@ -58,14 +60,40 @@ def break_outcomes(settings: Settings, now: datetime) -> Window:
     return window
 
 
+def change_plan(url: str, plan: str = "enterprise") -> tuple[str, str]:
+    """Give a user of the database another plan: the one with the least id who has another.
+
+    Args:
+        url: The database.
+        plan: The plan.
+
+    Returns:
+        The user's id, and the plan that they had.
+    """
+    with psycopg.connect(url, autocommit=True) as connection, connection.transaction():
+        found = connection.execute(
+            "SELECT user_id, plan FROM users WHERE plan <> %s ORDER BY user_id LIMIT 1 FOR UPDATE", [plan]
+        ).fetchone()
+        if found is None:
+            msg = f"every user has the plan {plan!r} already"
+            raise LookupError(msg)
+        connection.execute("UPDATE users SET plan = %s WHERE user_id = %s", [plan, found[0]])
+    return found[0], found[1]
+
+
 def main(arguments: list[str] | None = None) -> None:
-    """Run `late` or `break`."""
+    """Run one of the three."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["late", "break"])
+    parser.add_argument("what", choices=["late", "break", "plan"])
     what = parser.parse_args(arguments).what
-    settings, now = Settings(), datetime.now(UTC)
+    settings, now = Stack.at(None).settings(), datetime.now(UTC)
     if what == "late":
         sys.stdout.write(f"Sent one event of {send_late(settings, now):%Y-%m-%d %H:%M} UTC.\n")
+    elif what == "plan":
+        if settings.oltp_url is None:
+            sys.exit("there is no database: `make up` starts one, or set HEADWATER_OLTP_URL")
+        user, before = change_plan(settings.oltp_url.get_secret_value())
+        sys.stdout.write(f"{user} had the plan {before}, and has enterprise now.\n")
     else:
         window = break_outcomes(settings, now)
         sys.stdout.write(

@@ -29,19 +29,23 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from msgspec.structs import replace
+from pydantic import SecretStr
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from local_stack.process import LOOPBACK, ChildProcess, ProcessFailed, free_port, tail
-from local_stack.stack import ROOT, Stack, StackHeld, StackRefused, State, Stop
+from local_stack.stack import CHANGES_TOPIC, ROOT, Stack, StackHeld, StackRefused, State, Stop
 from resources.settings import Settings
 
 if TYPE_CHECKING:  # these take seconds to import: a refusal comes first
     from dagster import DagsterInstance, DagsterRun
 
     from local_stack.broker import Broker
+    from local_stack.database import Database
     from platform_assets.platform import Platform
+    from platform_assets.streams.stream import Stream
+    from resources.lake import Lake
 
 LOCATION = "platform_assets.definitions"
 """The code location's name: the same as with `dagster dev`, so that sensors and schedules keep their state."""
@@ -73,6 +77,8 @@ class Options:
         host: Address of the web UI.
         port: Port of the web UI.
         kafka_port: Port of the embedded broker, on loopback.
+        postgres_port: Port of the embedded database, on loopback.
+        database: Whether to start the embedded database, where the settings name no other.
         rate: Simulated events per second; 0 for none.
         simulate: Send simulated traffic to a Kafka of your own, too.
         days: Length of the first start's history; 0 for none.
@@ -83,6 +89,8 @@ class Options:
     host: str = LOOPBACK
     port: int = 3000
     kafka_port: int = 9092
+    postgres_port: int = 5433
+    database: bool = True
     rate: float = 2.0
     simulate: bool = False
     days: int = 10
@@ -257,10 +265,12 @@ def reset(var: Path | None, console: Console) -> int:
     Raises:
         StackRefused: The stack is up.
     """
+    from local_stack.database import data_folder  # noqa: PLC0415
+
     stack = Stack.at(var)
     with stack.held("up"):
         stack.end_leftovers()
-        for folder in (stack.lake, stack.dagster_home, stack.logs):
+        for folder in (stack.lake, stack.dagster_home, stack.logs, data_folder(stack.database)):
             if folder.exists():
                 shutil.rmtree(folder)
         elsewhere = stack.lake_elsewhere()
@@ -291,6 +301,8 @@ def refuse_where_it_cannot(stack: Stack, options: Options, *, embedded: bool) ->
     wanted = [(options.host, options.port, "PORT", "the web UI")]
     if embedded:
         wanted.append((LOOPBACK, options.kafka_port, "KAFKA_PORT", "the broker"))
+        if options.database and Settings().oltp_url is None:
+            wanted.append((LOOPBACK, options.postgres_port, "POSTGRES_PORT", "the database"))
     for host, port, variable, what in wanted:
         if not _is_free(host, port):
             msg = (
@@ -362,10 +374,11 @@ def _start_over(stack: Stack, before: State) -> None:
 
 def _failures() -> tuple[type[Exception], ...]:
     """What can go wrong outside us: Kafka, the lake, the disk."""
-    from confluent_kafka import KafkaException  # noqa: PLC0415 - see `_Running.start`
+    import psycopg  # noqa: PLC0415 - see `_Running.start`
+    from confluent_kafka import KafkaException  # noqa: PLC0415
     from deltalake.exceptions import DeltaError  # noqa: PLC0415
 
-    from local_stack.simulator.producer import DeliveryFailed  # noqa: PLC0415
+    from local_stack.sink import DeliveryFailed  # noqa: PLC0415
     from resources.kafka import KafkaUnreachable  # noqa: PLC0415
     from resources.lake import ConflictNotResolved, Fenced, SchemaMismatch, VersionGone  # noqa: PLC0415
     from resources.records import ContinuityBroken, TopicMissing  # noqa: PLC0415
@@ -378,6 +391,7 @@ def _failures() -> tuple[type[Exception], ...]:
         *ours,
         KafkaException,
         DeltaError,
+        psycopg.Error,
         DeliveryFailed,
         OSError,
         ValueError,
@@ -405,14 +419,18 @@ class _Running:
         # Else librdkafka writes its remarks between our lines.
         self._config = {**self._settings.kafka_config(), "log_level": "3"}
         self._broker: Broker | None = None
+        self._database: Database | None = None
         self._children: dict[str, ChildProcess] = {}
         self._is_lake_ready = False
+        self._stop_before: dict[str, Stop] = {}
 
     def start(self) -> None:
         """Start the parts, each when what it rests on is ready."""
         began = time.monotonic()
         self._lay_out()
         self._make_instance()
+        if self._state.embedded and self._options.database and self._settings.oltp_url is None:
+            self._start_database()
         if self._state.embedded:
             self._start_broker()
         web_began = time.monotonic()
@@ -425,6 +443,8 @@ class _Running:
         self._prepare_lake(Platform.from_settings(self._settings))
         self._await_web(web_began)
         self._start_daemon()
+        if self._settings.oltp_url is not None and self._settings.oltp_changes_topic is not None:
+            self._start_relay()
         if self._options.rate > 0 and (self._state.embedded or self._options.simulate):
             self._start_traffic()
             self._deliver()
@@ -447,14 +467,18 @@ class _Running:
             for name, child in self._children.items():
                 if not child.running:
                     raise ComponentDied(_last_words(name, child.log_file))
-            if self._broker is not None and not self._broker.running:
-                raise ComponentDied(_last_words("broker", self._broker.log_file))
+            servers: dict[str, Broker | Database | None] = {"broker": self._broker, "database": self._database}
+            for name, server in servers.items():
+                if server is not None and not server.running:
+                    raise ComponentDied(_last_words(name, server.log_file))
 
     def stop(self) -> None:
         """Stop in order: first what brings work, then what does it; then read what is left in the topic."""
         told = self._told
         told.line("stopping; once more to hurry")
         self._stop_child("traffic", 10)
+        self._stop_child("shop", 5)
+        self._stop_child("relay", 10)
         self._stop_child("daemon", 5)
         if "code" in self._children:
             self._cancel_runs()
@@ -466,6 +490,8 @@ class _Running:
             self._end_dead_runs("was ended with the stack")
             if self._broker is not None and self._broker.running:
                 self._drain()
+        if self._database is not None:
+            self._database.stop(0.1 if self._signals.hurry else 20)
         told.line("stopped")
 
     def end(self) -> None:
@@ -474,6 +500,8 @@ class _Running:
             child.kill()
         if self._broker is not None:
             self._broker.stop()
+        if self._database is not None:
+            self._database.kill()
         self._stack.end_leftovers()
         shutil.rmtree(self._stack.temporary, ignore_errors=True)
 
@@ -481,6 +509,26 @@ class _Running:
         for folder in (self._stack.dagster_home, self._stack.logs, self._stack.temporary):
             folder.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / "dagster.yaml", self._stack.dagster_home / "dagster.yaml")
+
+    def _start_database(self) -> None:
+        """Start the embedded database with the shop's tables. It comes first: it has none of the stack's marks."""
+        import psycopg  # noqa: PLC0415
+
+        from local_stack.database import Database  # noqa: PLC0415
+        from local_stack.shop import Shop  # noqa: PLC0415
+
+        began = time.monotonic()
+        with self._told.starting("database"):
+            database = Database(self._options.postgres_port, self._stack.database, self._stack.logs / "database.log")
+            database.start()
+            self._database = database
+            with psycopg.connect(database.url, autocommit=True) as connection:
+                Shop(connection).open()
+        self._state = replace(self._state, database=database.url)
+        topic = self._settings.oltp_changes_topic or CHANGES_TOPIC
+        update = {"oltp_url": SecretStr(database.url), "oltp_changes_topic": topic}
+        self._settings = self._settings.model_copy(update=update)
+        self._told.ready("database", database.url, began)
 
     def _start_broker(self) -> None:
         from local_stack.broker import Broker, create_topic  # noqa: PLC0415
@@ -491,7 +539,8 @@ class _Running:
             os.environ.update(self._stack.environment(self._settings))  # for its environment, and so its mark
             broker.start()
             self._broker = broker
-            create_topic(self._config, self._settings.client_events_topic, _PARTITIONS)
+            for stream in self._streams():
+                create_topic(self._config, stream.required_topic(self._settings), _PARTITIONS)
         what = f"{broker.bootstrap_servers}, topic {self._settings.client_events_topic}, {_PARTITIONS} partitions"
         self._told.ready("broker", what, began)
 
@@ -582,6 +631,25 @@ class _Running:
             )
         self._told.ready("traffic", f"{self._options.rate:g} simulated events a second", began)
 
+    def _start_relay(self) -> None:
+        """Relay the database's changes, and let things happen in the shop's own."""
+        from platform_assets.streams.stream import OLTP_CHANGES  # noqa: PLC0415
+
+        began, topic = time.monotonic(), OLTP_CHANGES.required_topic(self._settings)
+        # What an embedded broker forgot before it was read, no log tells again.
+        stop = self._stop_before.get(topic)
+        is_whole = not self._state.embedded or (stop is not None and not stop.unread)
+        arguments = () if is_whole else ("--snapshot",)
+        relay = self._child("relay", sys.executable, "-m", "local_stack.relay", *arguments)
+        relay.start()
+        with self._told.starting("relay"):
+            relay.await_ready(
+                lambda: None if b"snapshot: " in relay.said() else "the snapshot is being taken", _READY_SECONDS
+            )
+        if self._database is not None and self._options.rate > 0:
+            self._child("shop", sys.executable, "-m", "local_stack.shop").start()
+        self._told.ready("relay", f"the database's changes go to {topic}", began)
+
     def _deliver(self) -> None:
         """Let partners report on the days before today, where the landing folder is the stack's own."""
         if self._settings.landing_url != str(self._stack.landing):
@@ -595,37 +663,45 @@ class _Running:
 
     def _prepare_lake(self, platform: Platform) -> None:
         """Make the tables; then a history, a new epoch, or nothing."""
-        from local_stack.ends import EmbeddedSource  # noqa: PLC0415
-        from platform_assets.bronze import client_events  # noqa: PLC0415
         from platform_assets.definitions import create_tables  # noqa: PLC0415
         from platform_assets.streams import epochs  # noqa: PLC0415
         from resources.kafka import KafkaSource  # noqa: PLC0415
 
         began = time.monotonic()
         settings = self._settings
-        config, topic = self._config, settings.client_events_topic
         create_tables(platform.lake)
         self._stack.keep(self._state)
-        position = epochs.recorded(platform.lake.open(client_events.TABLE), topic)
-        if not self._state.embedded:
-            with KafkaSource(config) as kafka:
-                what = f"{len(kafka.held(topic))} partitions of {topic} at {settings.kafka_bootstrap_servers}"
-        elif position is None and self._options.days > 0:
-            what = self._fill(platform)
-        elif position is None or not any(position.offsets.values()):
-            what = f"{settings.lake_url}, nothing was read yet"
-        else:
-            from local_stack.new_epoch import open_new_epoch  # noqa: PLC0415
-            from platform_assets.streams.stream import CLIENT_EVENTS  # noqa: PLC0415
-
-            self._told.line(f"{'lake':<10} {_lost(self._state.stop, position.epoch, topic)}")
-            with EmbeddedSource(config) as source:
-                epoch = open_new_epoch(platform.lake, CLIENT_EVENTS, source, settings, "earliest")
-            what = f"{settings.lake_url}, epoch {epoch} of {topic}: the embedded broker began anew"
-        self._state = replace(self._state, stop=None)
+        told = []
+        for stream in self._streams():
+            topic = stream.required_topic(settings)
+            position = epochs.recorded(platform.lake.open(stream.table), topic)
+            if not self._state.embedded:
+                with KafkaSource(self._config) as kafka:
+                    partitions = len(kafka.held(topic))
+                told.append(f"{partitions} partitions of {topic} at {settings.kafka_bootstrap_servers}")
+            elif position is not None and any(position.offsets.values()):
+                told.append(self._begin_anew(platform, stream, position.epoch))
+            elif stream.name == "client_events" and position is None and self._options.days > 0:
+                told.append(self._fill(platform))
+            else:
+                told.append(f"{settings.lake_url}, nothing of {topic} was read yet")
+        self._stop_before = {stop.topic: stop for stop in self._state.stops}
+        self._state = replace(self._state, stops=())
         self._stack.keep(self._state)
         self._is_lake_ready = True
-        self._told.ready("lake", what, began)
+        for what in told:
+            self._told.ready("lake", what, began)
+
+    def _begin_anew(self, platform: Platform, stream: Stream, epoch: int) -> str:
+        """Open the next epoch of a topic that the embedded broker has forgotten. Returns what to say."""
+        from local_stack.ends import EmbeddedSource  # noqa: PLC0415
+        from local_stack.new_epoch import open_new_epoch  # noqa: PLC0415
+
+        topic = stream.required_topic(self._settings)
+        self._told.line(f"{'lake':<10} {_lost(self._state.stop_of(topic), epoch, topic)}")
+        with EmbeddedSource(self._config) as source:
+            opened = open_new_epoch(platform.lake, stream, source, self._settings, "earliest")
+        return f"{self._settings.lake_url}, epoch {opened} of {topic}: the embedded broker began anew"
 
     def _fill(self, platform: Platform) -> str:
         from local_stack import first_history  # noqa: PLC0415
@@ -647,31 +723,44 @@ class _Running:
 
     def _drain(self) -> None:
         """Read what is left in the topic, and keep how far that went: the broker forgets it all."""
-        from local_stack.ends import EmbeddedSource  # noqa: PLC0415
-        from platform_assets.streams.micro_batches import MicroBatches  # noqa: PLC0415
         from resources.lake import Lake  # noqa: PLC0415
 
-        topic = self._settings.client_events_topic
-        deadline = time.monotonic() + _DRAIN_SECONDS
-        records = 0
-        try:
-            lake = Lake.from_settings(self._settings)
-            with EmbeddedSource(self._config) as source, MicroBatches(lake, source, self._settings) as batches:
-                batches.catch_up()
-                while not self._signals.hurry and time.monotonic() < deadline:
-                    step = batches.step()
-                    if step is None:
-                        break
-                    records += step.records
-                ends = {partition: held.high for partition, held in source.held(topic).items()}
-                position = batches.position()
-        except _failures() as error:
-            self._told.line(f"what is left in {topic} could not be read: {error}")
-            return
-        stop = Stop(topic, position.epoch, ends, dict(position.offsets))
-        self._stack.keep(replace(self._state, stop=stop))
-        left = f"; {stop.unread:,} are not read and go with the broker" if stop.unread else ""
-        self._told.line(f"the last {records:,} records were read{left}")
+        stops = []
+        for stream in self._streams():
+            topic = stream.required_topic(self._settings)
+            try:
+                records, stop = self._read_out(Lake.from_settings(self._settings), stream)
+            except _failures() as error:
+                self._told.line(f"what is left in {topic} could not be read: {error}")
+                continue
+            stops.append(stop)
+            left = f"; {stop.unread:,} are not read and go with the broker" if stop.unread else ""
+            self._told.line(f"the last {records:,} records of {topic} were read{left}")
+        self._stack.keep(replace(self._state, stops=tuple(stops)))
+
+    def _read_out(self, lake: Lake, stream: Stream) -> tuple[int, Stop]:
+        """Read a stream to its end, or until time is up."""
+        from local_stack.ends import EmbeddedSource  # noqa: PLC0415
+        from platform_assets.streams.advance import WRITERS  # noqa: PLC0415
+
+        deadline, records = time.monotonic() + _DRAIN_SECONDS, 0
+        topic = stream.required_topic(self._settings)
+        with EmbeddedSource(self._config) as source, WRITERS[stream.name](lake, source, self._settings) as batches:
+            batches.catch_up()
+            while not self._signals.hurry and time.monotonic() < deadline:
+                step = batches.step()
+                if step is None:
+                    break
+                records += step.records
+            ends = {partition: held.high for partition, held in source.held(topic).items()}
+            position = batches.position()
+        return records, Stop(topic, position.epoch, ends, dict(position.offsets))
+
+    def _streams(self) -> list[Stream]:
+        """The streams that there are."""
+        from platform_assets.streams.stream import STREAMS  # noqa: PLC0415
+
+        return [stream for stream in STREAMS if stream.topic(self._settings) is not None]
 
     def _cancel_runs(self) -> None:
         """Ask Dagster to cancel the runs in progress, as a person would; give them a moment."""
@@ -709,6 +798,8 @@ class _Running:
         console.line("")
         console.line(f"Dagster    {self._url}")
         console.line(f"lake       {self._settings.lake_url}")
+        if self._database is not None:
+            console.line(f"database   {self._database.url}")
         console.line(f"landing    {self._settings.landing_url}")
         console.line(f"logs       {self._stack.logs}")
         console.line(f"Everything is up after {seconds:.0f} s. Ctrl-C or `make down` stops it all and keeps the data.")

@@ -82,6 +82,11 @@ class Settings(BaseSettings):
         description="Topic that the database's change events arrive on (docs/changes.md); none is read where it is not "
         "set.",
     )
+    oltp_url: SecretStr | None = Field(
+        default=None,
+        description="PostgreSQL server whose changes the local stack relays to Kafka; the embedded one where it is not "
+        "set.",
+    )
     start_at: StartAt = Field(
         default="earliest",
         description="Where a topic that was never read begins: its `earliest` or `latest` offset.",

@@ -14,9 +14,10 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from local_stack.simulator.corrupt import Corruption, Delivery, history
-from local_stack.simulator.producer import DeliveryFailed, Produced, live, produce_history
+from local_stack.simulator.producer import Produced, live, produce_history
 from local_stack.simulator.truth import TruthFile
 from local_stack.simulator.world import World
+from local_stack.sink import DeliveryFailed
 from resources.settings import Settings
 
 _DAY_MS = 86_400_000

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from types import TracebackType
 
 import polars as pl
 
@@ -18,9 +17,9 @@ from platform_assets.silver import quarantine, row_changes
 from platform_assets.silver.judgement import Judgement
 from platform_assets.streams.reading import Reading
 from platform_assets.streams.stream import OLTP_CHANGES
-from platform_assets.streams.topic_writer import TopicWriter
+from platform_assets.streams.topic_writer import StreamWriter, TopicWriter
 from resources.lake import Lake, Writer
-from resources.records import Position, RecordSource
+from resources.records import RecordSource
 from resources.settings import Settings
 
 
@@ -47,8 +46,8 @@ class ChangeStep:
     has_more: bool
 
 
-class ChangeBatches:
-    """The writer of the changes' stream and of the dimensions. Use as a context manager, or `close` it.
+class ChangeBatches(StreamWriter):
+    """The writer of the changes' stream and of the dimensions.
 
     Args:
         lake: The lake; the tables must exist.
@@ -63,7 +62,6 @@ class ChangeBatches:
 
     def __init__(self, lake: Lake, source: RecordSource, settings: Settings) -> None:
         self._settings = settings
-        self._reading = Reading(source, settings, OLTP_CHANGES.judge)
         self._tables: tuple[tuple[Writer, Callable[[Judgement], pl.DataFrame]], ...] = (
             (Writer(lake, dead_letters.TABLE), lambda judgement: judgement.dead_lettered),
             (Writer(lake, quarantine.TABLE), lambda judgement: judgement.quarantined),
@@ -71,24 +69,9 @@ class ChangeBatches:
         )
         self._dimensions = Dimensions(lake)
         topic = OLTP_CHANGES.required_topic(settings)
-        self._bronze = TopicWriter(lake, OLTP_CHANGES.table, source, topic, settings.start_at)
+        bronze = TopicWriter(lake, OLTP_CHANGES.table, source, topic, settings.start_at)
+        super().__init__(Reading(source, settings, OLTP_CHANGES.judge), bronze)
         self._is_level = False
-
-    def __enter__(self) -> ChangeBatches:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Stop reading; call before the source is closed."""
-        self._reading.close()
-
-    def position(self) -> Position:
-        """How far bronze has read."""
-        return self._bronze.position()
 
     def catch_up(self) -> None:
         """Bring every table to where the one above it is, and take up new topic partitions."""

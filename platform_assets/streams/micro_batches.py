@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from types import TracebackType
 
 import polars as pl
 
@@ -22,9 +21,9 @@ from platform_assets.streams import epochs
 from platform_assets.streams.followers import Followers, SilverStep
 from platform_assets.streams.reading import Reading
 from platform_assets.streams.stream import CLIENT_EVENTS
-from platform_assets.streams.topic_writer import TopicWriter
+from platform_assets.streams.topic_writer import StreamWriter, TopicWriter
 from resources.lake import Change, Lake, Writer, retrying
-from resources.records import Batch, Position, RecordSource
+from resources.records import Batch, RecordSource
 from resources.settings import Settings
 
 _EPOCH_ZERO = datetime(1970, 1, 1, tzinfo=UTC)
@@ -57,8 +56,8 @@ class Step:
     has_more: bool
 
 
-class MicroBatches:
-    """The writer of the client events' stream and of all that is fed by it. Use as a context manager, or `close` it.
+class MicroBatches(StreamWriter):
+    """The writer of the client events' stream and of all that is fed by it.
 
     Args:
         lake: The lake; the tables must exist (`definitions.create_tables`).
@@ -74,31 +73,15 @@ class MicroBatches:
         self._lake = lake
         self._source = source
         self._settings = settings
-        self._reading = Reading(source, settings, CLIENT_EVENTS.judge)
         self._dead_letters = Writer(lake, dead_letters.TABLE)
         self._quarantine = Writer(lake, quarantine.TABLE)
         self._late_arrivals = Writer(lake, late_arrivals.TABLE)
         self._silver = Writer(lake, events.TABLE)
         self._followers = Followers(lake, settings.allowed_lateness)
-        self._bronze = TopicWriter(lake, client_events.TABLE, source, settings.client_events_topic, settings.start_at)
+        topic = TopicWriter(lake, client_events.TABLE, source, settings.client_events_topic, settings.start_at)
+        super().__init__(Reading(source, settings, CLIENT_EVENTS.judge), topic)
         self._is_level = False
         self._key_hashes = events.KeyHashes(lake)
-
-    def __enter__(self) -> MicroBatches:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Stop reading; call before the source is closed. What was committed stays, and nothing else matters."""
-        self._reading.close()
-
-    def position(self) -> Position:
-        """How far bronze has read, new topic partitions included."""
-        return self._bronze.position()
 
     def catch_up(self) -> None:
         """Bring every table to where the one above it is, and take up new topic partitions. Call before `step`."""

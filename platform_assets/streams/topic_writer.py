@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from types import TracebackType
+from typing import Self
 
 from platform_assets.bronze import records as received
 from platform_assets.streams import epochs
+from platform_assets.streams.reading import Reading
 from platform_assets.table import Table
 from resources.lake import Lake, Writer
 from resources.records import (
@@ -24,6 +27,35 @@ from resources.settings import StartAt
 
 class TableAhead(RuntimeError):
     """A table has taken in more than the one above it holds: the lake was damaged, and nothing is read."""
+
+
+class StreamWriter:
+    """What the writers of all streams share: they read ahead and are context managers, or `close` them.
+
+    Args:
+        reading: Reads the stream.
+        bronze: Writes what was read.
+    """
+
+    def __init__(self, reading: Reading, bronze: TopicWriter) -> None:
+        self._reading = reading
+        self._bronze = bronze
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop reading; call before the source is closed. What was committed stays, and nothing else matters."""
+        self._reading.close()
+
+    def position(self) -> Position:
+        """How far bronze has read, new topic partitions included."""
+        return self._bronze.position()
 
 
 class TopicWriter:

@@ -22,7 +22,7 @@ from confluent_kafka.admin import AdminClient
 from local_stack.broker import Broker, create_topic, free_port
 from local_stack.process import LOOPBACK, ProcessFailed
 from local_stack.simulator import Corruption, World, history, live, produce_history
-from local_stack.simulator.producer import DeliveryFailed
+from local_stack.sink import DeliveryFailed
 from resources.envelope import WireEvent
 
 pytestmark = pytest.mark.kafka

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
+import psycopg
 import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
@@ -32,6 +33,7 @@ from local_stack.up import Interrupted, Options, Signals, _lost, _state, down, r
 from platform_assets.bronze import client_events
 from platform_assets.definitions import create_tables
 from platform_assets.gold import active_users
+from platform_assets.silver import users
 from platform_assets.streams import epochs
 from platform_assets.streams.micro_batches import MicroBatches
 from platform_assets.streams.stream import CLIENT_EVENTS
@@ -59,7 +61,8 @@ def stack(tmp_path: Path) -> Stack:
 
 
 def options(stack: Stack, port: int = 0, kafka_port: int = 0, days: int = 10) -> Options:
-    return Options(var=stack.var, port=port or free_port(), kafka_port=kafka_port or free_port(), days=days)
+    ports = {"port": port or free_port(), "kafka_port": kafka_port or free_port(), "postgres_port": free_port()}
+    return Options(var=stack.var, days=days, **ports)
 
 
 # --- what it refuses
@@ -308,7 +311,7 @@ class Up:
         self.port = port
         self.said = stack.var.parent / "said.txt"
         command = [sys.executable, "-m", "local_stack.cli", "up", "--var", str(stack.var), "--days", str(days)]
-        ports = ["--port", str(port), "--kafka-port", str(kafka_port)]
+        ports = ["--port", str(port), "--kafka-port", str(kafka_port), "--postgres-port", str(free_port())]
         with self.said.open("wb") as said:
             self.process = subprocess.Popen(
                 [*command, *ports, "--persons", "300"], stdout=said, stderr=subprocess.STDOUT, start_new_session=True
@@ -363,7 +366,7 @@ class TestTheWhole:
         second = None
         try:
             said = first.await_up()
-            for name in ("broker", "lake", "Dagster", "daemon", "traffic"):
+            for name in ("database", "broker", "lake", "Dagster", "daemon", "relay", "traffic"):
                 assert re.search(rf"^{name} +ready ", said, re.MULTILINE), said
             assert f"http://127.0.0.1:{port}" in said
             lake = Lake(str(stack.lake))
@@ -379,9 +382,10 @@ class TestTheWhole:
             assert marked(stack) == []
             state = stack.state()
             assert state is not None
-            assert state.stop is not None
-            assert state.stop.unread == 0
-            records = sum(state.stop.read.values())
+            stop = state.stop_of(TOPIC)
+            assert stop is not None
+            assert stop.unread == 0
+            records = sum(stop.read.values())
             assert lake.scan(client_events.TABLE).collect().height == records
 
             second = Up(stack, port, kafka_port)
@@ -389,6 +393,10 @@ class TestTheWhole:
             assert f"nothing was lost: all {records:,} records of epoch 1 had been read" in said
             assert f"epoch 2 of {TOPIC}" in said
             await_read(lake, epoch=2)
+            state = stack.state()
+            assert state is not None
+            assert state.database is not None
+            await_change(state.database, lake)
         finally:
             end(stack, first, second)
 
@@ -431,6 +439,21 @@ def await_read(lake: Lake, epoch: int) -> None:
             return
         assert time.monotonic() < deadline, f"no record of epoch {epoch} came into the lake"
         time.sleep(0.5)
+
+
+def await_change(database: str, lake: Lake) -> None:
+    """Change a user's plan in the database, and wait until the dimension has the version."""
+    with psycopg.connect(database, autocommit=True) as connection:
+        changed = connection.execute(
+            "UPDATE users SET plan = 'test' WHERE user_id = (SELECT min(user_id) FROM users) RETURNING user_id"
+        ).fetchone()
+    assert changed is not None
+    versions = lake.scan(users.DIMENSION.table).filter(user_id=changed[0], plan="test", is_current=True)
+    deadline = time.monotonic() + 120
+    while versions.collect().is_empty():
+        assert time.monotonic() < deadline, f"the new plan of {changed[0]} did not come into the lake"
+        time.sleep(0.5)
+        versions = lake.scan(users.DIMENSION.table).filter(user_id=changed[0], plan="test", is_current=True)
 
 
 def partitions_in_the_ui(port: int, asset: str) -> set[str]:
