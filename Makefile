@@ -37,7 +37,7 @@ test-slow: $(MADE) ## The slow tests: whole stack, browser, Apache Kafka, faults
 	@$(BIN)/pytest -m slow $(ARGS)
 	@$(BIN)/pytest tests/integration/test_stream.py --kafka apache
 
-lint: $(MADE) ## ruff check, ruff format --check, mypy, and the data dictionary is up to date
+lint: $(MADE) ## ruff check, ruff format --check, mypy, and the generated docs are up to date
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy

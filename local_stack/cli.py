@@ -20,6 +20,7 @@ from local_stack.stack import ROOT, Stack, StackRefused
 Command = Callable[[argparse.Namespace, Console], int]
 
 DICTIONARY = Path("docs") / "data_dictionary.md"
+DATA_MODEL = "docs/data_model.md"
 _DELEGATED = ("simulate", "load")
 
 
@@ -137,18 +138,20 @@ def _confirmed(console: Console, question: str) -> bool:
 
 def _dictionary(options: argparse.Namespace, console: Console) -> int:
     from platform_assets.definitions import TABLES  # noqa: PLC0415
-    from platform_assets.table import data_dictionary  # noqa: PLC0415
+    from platform_assets.table import data_dictionary, data_model  # noqa: PLC0415
 
-    file, text = ROOT / DICTIONARY, data_dictionary(TABLES)
-    if options.check:
-        if file.exists() and file.read_text(encoding="utf-8") == text:
-            return 0
-        console.print(f"{DICTIONARY} is out of date: `headwater dictionary` writes it")
-        return 1
-    file.parent.mkdir(exist_ok=True)
-    file.write_text(text, encoding="utf-8")
-    console.print(f"wrote {DICTIONARY}")
-    return 0
+    status = 0
+    for name, text in ((DICTIONARY, data_dictionary(TABLES)), (DATA_MODEL, data_model(TABLES))):
+        file = ROOT / name
+        if options.check:
+            if not file.exists() or file.read_text(encoding="utf-8") != text:
+                console.print(f"{name} is out of date: `headwater dictionary` writes it")
+                status = 1
+            continue
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+        console.print(f"wrote {name}")
+    return status
 
 
 def _settings(_options: argparse.Namespace, _console: Console) -> int:
@@ -201,8 +204,8 @@ def _parser() -> argparse.ArgumentParser:
     doctor = add("doctor", _doctor, "look for damage in the lake's tables")
     doctor.add_argument("--mend", action="store_true", help="mend what can be mended; nothing else may be running")
 
-    dictionary = add("dictionary", _dictionary, f"write {DICTIONARY} from the tables' declarations")
-    dictionary.add_argument("--check", action="store_true", help="only say whether it is up to date")
+    dictionary = add("dictionary", _dictionary, f"write {DICTIONARY} and {DATA_MODEL} from the tables' declarations")
+    dictionary.add_argument("--check", action="store_true", help="only say whether they are up to date")
     add("settings", _settings, "print the table of settings")
 
     commands.add_parser("simulate", help="simulated traffic; see `headwater simulate --help`", add_help=False)

@@ -215,6 +215,74 @@ def data_dictionary(tables: Sequence[Table]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def data_model(tables: Sequence[Table]) -> str:
+    """The data model of some tables, in Markdown (`docs/data_model.md`): what each row is, where it lies, and why."""
+    lines = [
+        "# Data model",
+        "",
+        "Generated from the declarations in `platform_assets` by `headwater dictionary`; the columns are in",
+        "[the data dictionary](data_dictionary.md).",
+    ]
+    for layer, what in _LAYERS.items():
+        of_layer = [table for table in tables if table.layer == layer]
+        lines += [
+            "",
+            f"## {layer.capitalize()}: {what}",
+            "",
+            "| table | grain | key | partitions | laid out by | clustered by | update |",
+            "| --- | --- | --- | --- | --- | --- | --- |",
+        ]
+        lines += [
+            f"| `{table.name.split('/')[1]}` | {table.grain} | {', '.join(table.key)} | {table.partitions or ''} "
+            f"| {', '.join(table.partition_by)} | {', '.join(table.cluster_by)} | {table.update} |"
+            for table in of_layer
+        ]
+    lines += ["", "## Update patterns, and why", ""]
+    used = {table.update for table in tables}
+    lines += [f"- **{update}**: {why}" for update, why in _UPDATES.items() if update in used]
+    lines += ["", "## Layouts, and why", ""]
+    first = {table.schema[table.partition_by[0]] for table in tables}
+    lines += [f"- {why}" for dtype, why in _LAYOUTS.items() if dtype in first]
+    return "\n".join(lines) + "\n"
+
+
+_LAYERS = {
+    "bronze": "as it arrived",
+    "silver": "decoded, deduplicated, conformed; dimensions; identity",
+    "gold": "what people read",
+    "ops": "how it came about",
+}
+_UPDATES: dict[Update, str] = {
+    "append": "rows only come, with the progress that they stand for; nothing that is there ever changes.",
+    "append, rarely replace": (
+        "first arrival wins: where an earlier arrival is read later, it takes the place of the row that is there, in "
+        "the same commit."
+    ),
+    "advance; rebuild": (
+        "micro-batches add what is new; materializing a window makes it equal to the function of what is above it."
+    ),
+    "landed; rebuild": "days are computed again from the files that stand, when one lands or is corrected.",
+    "merge": (
+        "one writer replaces the hash buckets of the keys that changed, with the version that it has taken in; "
+        "materializing the table computes all of it anew."
+    ),
+    "rebuild": (
+        "windows are computed whole from what is above them, when the ledgers say that they are stale, or when "
+        "somebody asks."
+    ),
+}
+_LAYOUTS: dict[pl.DataType, str] = {
+    pl.Date(): (
+        "By **date**: what is read, rebuilt, compacted and retained is a span of time. An hour is a predicate within "
+        "its date, because 24 folders a day would be 24 times the files."
+    ),
+    pl.Int32(): (
+        "By **bucket** of the key: what changes is a key, whenever it was last seen; a change rewrites one bucket in "
+        "sixteen, and a reader of one key opens one."
+    ),
+}
+
+
 def _described(column: Column) -> str:
     parts = [column.description]
     if column.unit is not None:

@@ -13,7 +13,7 @@ from platform_assets.changes.dimensions import DIMENSIONS
 from platform_assets.changes.judgement import bucket_of, typed
 from platform_assets.platform import Platform
 from platform_assets.silver import row_changes
-from resources.lake import Lake, Writer, changes, retrying
+from resources.lake import Lake, VersionGone, Writer, changes, retrying
 
 
 @dataclass(frozen=True)
@@ -135,14 +135,23 @@ def compute(lake: Lake, dimension: Dimension, source: DeltaTable, keys: pl.DataF
 
 
 def rebuild(dimension: Dimension, platform: Platform) -> None:
-    """Compute a dimension anew, from the changes that it has taken in. Changes may come in meanwhile."""
+    """Compute a dimension anew, from the changes that it has taken in. Changes may come in meanwhile.
+
+    Where the log no longer tells what it has taken in, it is computed from all there is, and goes on from there; a
+    writer that is at it is fenced, and the next one goes on.
+    """
     lake = platform.lake
 
     def attempt() -> None:
-        handle = lake.open(dimension.table)
-        source = lake.open(row_changes.TABLE, handle.transaction_version(row_changes.FOLLOWS) or 0)
+        writer = Writer(lake, dimension.table)
+        taken = writer.progress(row_changes.FOLLOWS) or 0
+        try:
+            source = lake.open(row_changes.TABLE, taken)
+        except VersionGone:
+            source = lake.open(row_changes.TABLE)
         rows = compute(lake, dimension, source, None)
-        lake.write(dimension.table, handle, rows, "bucket >= 0", {}, None)
+        progress = {row_changes.FOLLOWS: source.version()} if source.version() != taken else {}
+        writer.commit(rows, progress, predicate="bucket >= 0")
 
     retrying(f"rebuild of {dimension.table.name}", attempt)
 

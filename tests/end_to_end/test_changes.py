@@ -13,10 +13,12 @@ import pytest
 from partitions import Window
 from platform_assets.bronze import dead_letters, oltp_changes
 from platform_assets.changes.dimensions import DIMENSIONS
+from platform_assets.changes.following import Dimensions
 from platform_assets.quality.checks import conserves_changes
 from platform_assets.silver import quarantine, row_changes, users
 from platform_assets.streams import epochs
 from platform_assets.table import Table
+from resources.lake import VersionGone
 from sensors.micro_batches import changes as changes_sensor
 from support.changes import TOPIC, change, records, user
 from support.platforms import Run
@@ -145,3 +147,36 @@ def test_a_dimension_never_takes_back_what_a_rebuild_wrote(run: Run) -> None:
     position = epochs.recorded(run.lake.open(oltp_changes.TABLE), TOPIC)
     assert position is not None
     assert position.offsets == {0: 4}
+
+
+def test_a_dimension_whose_past_is_gone_is_computed_from_all_there_is(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send(run, *FIRST)
+    run.execute("advance_changes")
+    send(run, change("users", "u", 9, 30, user("anna", "pro")))
+    with monkeypatch.context() as patch:  # the dimensions stay behind
+        patch.setattr(Dimensions, "catch_up", lambda _: [])
+        run.execute("advance_changes")
+    forget_log(run)
+    send(run, change("users", "u", 10, 31, user("ben", "pro")))
+    with pytest.raises(VersionGone):
+        run.execute("advance_changes")
+    for dimension in DIMENSIONS:
+        rebuild(run, dimension.table.name)
+    run.execute("advance_changes")
+    assert plans(run) == [
+        ("anna", "free", False),
+        ("anna", "pro", True),
+        ("ben", "plus", False),
+        ("ben", "pro", True),
+    ]
+
+
+def forget_log(run: Run) -> None:
+    handle = run.lake.open(row_changes.TABLE)
+    handle.create_checkpoint()
+    folder = Path(run.lake.uri(row_changes.TABLE)) / "_delta_log"
+    for file in folder.glob("*.json"):
+        if int(file.stem) < handle.version():
+            file.unlink()
