@@ -1,0 +1,99 @@
+"""Batches of changes that end halfway, and truncations that come in a batch of their own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from platform_assets.silver import row_changes, users
+from platform_assets.streams.change_batches import ChangeBatches
+from resources.lake import Lake
+from support.changes import CHANGE_TABLES, SETTINGS, change, new_lake, records, source, user
+from support.lakes import EventfulLake, Killed, die
+
+FIRST = (change("users", "c", 1, 0, user("anna")), change("users", "c", 2, 1, user("ben", "plus")))
+
+
+def plans(lake: Lake) -> list[tuple[Any, ...]]:
+    rows = lake.scan(users.DIMENSION.table).sort("user_id", "valid_from")
+    return rows.select("user_id", "plan", "is_current").collect().rows()
+
+
+def read(lake: Lake, *values: dict[str, Any], size: int = 1) -> None:
+    """Read a topic of these changes, so many at a time."""
+    settings = SETTINGS.model_copy(update={"micro_batch_records": size})
+    with ChangeBatches(lake, source(records(values)), settings) as batches:
+        while batches.step() is not None:
+            pass
+
+
+def test_a_truncation_in_a_batch_of_its_own_closes_every_row(tmp_path: Path) -> None:
+    lake = new_lake(tmp_path / "lake")
+    read(lake, *FIRST, change("users", "t", 3, 5))
+    assert plans(lake) == [("anna", "free", False), ("ben", "plus", False)]
+
+
+def test_a_row_that_comes_after_a_truncation_does_not_bring_back_what_was_before(tmp_path: Path) -> None:
+    lake = new_lake(tmp_path / "lake")
+    read(lake, *FIRST, change("users", "t", 3, 5), change("users", "c", 4, 9, user("anna", "pro")))
+    assert plans(lake) == [("anna", "free", False), ("anna", "pro", True), ("ben", "plus", False)]
+    spans = lake.scan(users.DIMENSION.table).filter(user_id="anna").sort("valid_from").collect()
+    assert spans["valid_to"][0] < spans["valid_from"][1]
+
+
+def test_of_a_snapshot_taken_anew_what_is_the_same_goes_on(tmp_path: Path) -> None:
+    """As the relay sends it: a truncation, then the rows, at one instant."""
+    again = [change("users", "t", 9, 20), change("users", "r", 9, 20, user("anna"))]
+    for sequence, event in enumerate(again):
+        event["source"]["sequence"] = sequence
+    lake = new_lake(tmp_path / "lake")
+    read(lake, *FIRST, *again)
+    assert plans(lake) == [("anna", "free", True), ("ben", "plus", False)]
+
+
+@pytest.mark.parametrize("table", CHANGE_TABLES, ids=lambda table: table.name)
+def test_catching_up_alone_ends_what_a_killed_batch_began(table: Any, tmp_path: Path) -> None:
+    """Killed right after a table's commit; nothing new comes: catching up must bring all tables level."""
+    lake = EventfulLake(new_lake(tmp_path / "lake").url)
+    held = source(records(FIRST))
+    with ChangeBatches(lake, held, SETTINGS) as batches:
+        batches.catch_up()
+        die_at(lake, f"after writing {table.name}")
+        with pytest.raises(Killed):
+            batches.step()
+    with ChangeBatches(Lake(lake.url), held, SETTINGS) as batches:
+        batches.catch_up()
+    assert plans(lake) == [("anna", "free", True), ("ben", "plus", True)]
+    assert lake.scan(row_changes.TABLE).collect().height == 2
+
+
+@pytest.mark.parametrize("table", CHANGE_TABLES, ids=lambda table: table.name)
+def test_a_step_after_one_that_failed_takes_in_what_it_left_out(table: Any, tmp_path: Path) -> None:
+    """The same writer goes on after a commit that failed: nothing is left out, nothing comes twice."""
+    lake = EventfulLake(new_lake(tmp_path / "lake").url)
+    held = source(records([*FIRST, change("users", "u", 3, 5, user("anna", "pro"))]))
+    settings = SETTINGS.model_copy(update={"micro_batch_records": 2})
+    with ChangeBatches(lake, held, settings) as batches:
+        batches.catch_up()
+        die_at(lake, f"before writing {table.name}")
+        with pytest.raises(Killed):
+            batches.step()
+        while batches.step() is not None:
+            pass
+    assert plans(lake) == [("anna", "free", False), ("anna", "pro", True), ("ben", "plus", True)]
+    assert lake.scan(row_changes.TABLE).collect().height == 3
+
+
+def die_at(lake: EventfulLake, moment: str) -> None:
+    """Let the process end at the next moment of that name."""
+
+    class Watch(dict[int, Any]):
+        def pop(self, number: int, default: Any = None) -> Any:
+            if lake.moments[number - 1] == moment:
+                lake.happenings = {}
+                return die
+            return default
+
+    lake.happenings = Watch()
