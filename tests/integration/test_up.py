@@ -370,9 +370,9 @@ class TestTheWhole:
                 assert re.search(rf"^{name} +ready ", said, re.MULTILINE), said
             assert f"http://127.0.0.1:{port}" in said
             lake = Lake(str(stack.lake))
-            days = lake.scan(active_users.TABLE).collect()
+            days = lake.scan(active_users.TABLE).sort("day").collect()
             assert days.height == 2
-            assert min(days["dau"]) > 0
+            assert days["dau"][0] > 0  # yesterday's: of a day that has just begun there may be nobody yet
             assert partitions_in_the_ui(port, "gold/active_users") == set(map(str, days["day"]))
             with pytest.raises(StackRefused, match=f"process {first.process.pid}"):
                 refuse_where_it_cannot(stack, options(stack), embedded=True)
