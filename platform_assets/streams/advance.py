@@ -46,7 +46,8 @@ _BY_INGESTION = (client_events.TABLE, dead_letters.TABLE, quarantine.TABLE, outc
 _BY_EVENT = (events.TABLE, late_arrivals.TABLE, live_metrics.TABLE)
 
 
-_CHANGES_BY_INGESTION = (oltp_changes.TABLE, dead_letters.TABLE, quarantine.TABLE, row_changes.TABLE)
+_CHANGES_BY_INGESTION = (oltp_changes.TABLE, dead_letters.TABLE, quarantine.TABLE)
+_CHANGES_WHOLE = (row_changes.TABLE, *(dimension.table for dimension in DIMENSIONS))
 
 
 class AnyStep(Protocol):
@@ -134,7 +135,7 @@ def advance_client_events(context: dg.OpExecutionContext, platform: dg.ResourceP
 @dg.op(pool=CHANGES_POOL, description="Kafka → bronze → row changes → dimensions, micro-batch by micro-batch.")
 def advance_oltp_changes(context: dg.OpExecutionContext, platform: dg.ResourceParam[Platform]) -> Touched:
     """Hold the changes' stream until it is quiet or the lease ends."""
-    shown = _ChangedDimensions(context, platform)
+    shown = _ChangedTables(context, platform)
 
     def touched(step: ChangeStep) -> Touched:
         shown.add(step)
@@ -146,8 +147,8 @@ def advance_oltp_changes(context: dg.OpExecutionContext, platform: dg.ResourcePa
     return untold
 
 
-class _ChangedDimensions:
-    """The dimensions that changed, told to Dagster at most once a minute each."""
+class _ChangedTables:
+    """The tables without partitions that changed, told to Dagster at most once a minute each."""
 
     def __init__(self, context: dg.OpExecutionContext, platform: Platform) -> None:
         self._context = context
@@ -157,19 +158,17 @@ class _ChangedDimensions:
 
     def add(self, step: ChangeStep) -> None:
         """Take note of a step, and tell what was not told for a while."""
-        self._untold |= set(step.dimensions)
+        self._untold |= {*step.dimensions, *([row_changes.TABLE.name] if step.changes else [])}
         self.tell(_DISPLAY_EVERY)
 
     def tell(self, every: timedelta) -> None:
-        """Log a materialization of each changed dimension that was last told so long ago, or never."""
+        """Log a materialization of each changed table that was last told so long ago, or never."""
         now = time.monotonic()
-        for dimension in DIMENSIONS:
-            name = dimension.table.name
+        for table in _CHANGES_WHOLE:
+            name = table.name
             if name in self._untold and now - self._told_at.get(name, -1e9) >= every.total_seconds():
                 self._context.log_event(
-                    dg.AssetMaterialization(
-                        asset_key=dimension.table.asset_key, metadata=whole_metadata(self._platform, dimension.table)
-                    )
+                    dg.AssetMaterialization(asset_key=table.asset_key, metadata=whole_metadata(self._platform, table))
                 )
                 self._told_at[name] = now
                 self._untold.discard(name)

@@ -72,7 +72,10 @@ def test_a_change_becomes_a_version(run: Run) -> None:
     shown = materialized(run.execute("advance_changes"))
     assert plans(run) == [("anna", "free", True), ("ben", "plus", True)]
     assert {("silver/users", None), ("silver/orders", None), ("bronze/oltp_changes", HOUR)} <= shown
+    assert ("silver/row_changes", None) in shown
     assert ("silver/products", None) not in shown
+    unpartitioned = {table.name for table in (row_changes.TABLE, *(dimension.table for dimension in DIMENSIONS))}
+    assert not [told for told in shown if told[0] in unpartitioned and told[1] is not None]
     assert isinstance(asked(run), dg.SkipReason)
 
     send(run, change("users", "u", 9, 30, user("anna", "pro")), change("users", "d", 10, 31, before=user("ben")))
