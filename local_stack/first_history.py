@@ -104,7 +104,7 @@ def take_in(platform: Platform, source: RecordSource, records: int, told: Progre
     with MicroBatches(platform.lake, source, platform.settings) as batches:
         while (step := batches.step()) is not None:
             done += step.records
-            hours[client_events.TABLE].update(step.ingestion_hours)
+            hours[client_events.TABLE].update(step.received[client_events.TABLE.name])
             hours[events.TABLE].update(step.event_hours)
             hours[live_metrics.TABLE].update(step.event_hours)
             told(f"{done:,} of {records:,} records in the lake", done / max(1, records))

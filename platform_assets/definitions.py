@@ -8,7 +8,15 @@ import dagster as dg
 
 from partitions import Partitions
 from platform_assets.assets import ledger_spec, rebuilt_asset, whole_asset
-from platform_assets.bronze import client_events, dead_letters, landed_files, oltp_changes, partner_files
+from platform_assets.bronze import (
+    backend_logs,
+    client_events,
+    dead_letters,
+    landed_files,
+    oltp_changes,
+    partner_files,
+    schemas,
+)
 from platform_assets.changes.dimensions import DIMENSIONS
 from platform_assets.changes.following import rebuild as rebuild_dimension
 from platform_assets.feeds.job import FEEDS, no_file_set_aside, take_files
@@ -21,6 +29,7 @@ from platform_assets.platform import Platform
 from platform_assets.quality.checks import asset_check, checks_of
 from platform_assets.silver import (
     activity_hours,
+    admissions,
     events,
     identity_links,
     late_arrivals,
@@ -33,16 +42,20 @@ from platform_assets.silver import (
 )
 from platform_assets.streams import rebuilds
 from platform_assets.streams.advance import advance, advance_changes
-from platform_assets.streams.stream import CLIENT_EVENTS, OLTP_CHANGES
+from platform_assets.streams.replay import replay_records
+from platform_assets.streams.stream import EVENT_STREAMS, STREAMS
 from platform_assets.table import Table
 from resources.lake import Lake
 from resources.settings import Settings
 
 TABLES: tuple[Table, ...] = (
     client_events.TABLE,
+    backend_logs.TABLE,
+    schemas.TABLE,
     dead_letters.TABLE,
     events.TABLE,
     quarantine.TABLE,
+    admissions.TABLE,
     late_arrivals.TABLE,
     outcomes.TABLE,
     touched_hours.TABLE,
@@ -77,21 +90,22 @@ def create_tables(lake: Lake) -> None:
 
 def assets(partitions: Partitions) -> list[dg.AssetsDefinition | dg.AssetSpec]:
     """The assets of all tables."""
-    bronze, silver = client_events.TABLE, events.TABLE
-    received = [bronze, oltp_changes.TABLE]
+    silver, received = events.TABLE, [stream.table for stream in STREAMS]
+    of_events = [stream.table for stream in EVENT_STREAMS]
     return [
-        rebuilt_asset(bronze, [], partial(rebuilds.rebuild_received, CLIENT_EVENTS), partitions),
-        rebuilt_asset(oltp_changes.TABLE, [], partial(rebuilds.rebuild_received, OLTP_CHANGES), partitions),
+        *(rebuilt_asset(s.table, [], partial(rebuilds.rebuild_received, s), partitions) for s in STREAMS),
+        ledger_spec(schemas.TABLE, received),
         rebuilt_asset(dead_letters.TABLE, received, rebuilds.rebuild_dead_letters, partitions),
         rebuilt_asset(quarantine.TABLE, received, rebuilds.rebuild_quarantine, partitions),
+        ledger_spec(admissions.TABLE, [dead_letters.TABLE, quarantine.TABLE]),
         whole_asset(row_changes.TABLE, [oltp_changes.TABLE], rebuilds.rebuild_row_changes),
         *(
             whole_asset(dimension.table, [row_changes.TABLE], partial(rebuild_dimension, dimension))
             for dimension in DIMENSIONS
         ),
-        rebuilt_asset(late_arrivals.TABLE, [bronze], rebuilds.rebuild_late_arrivals, partitions),
-        rebuilt_asset(silver, [bronze, late_arrivals.TABLE], rebuilds.rebuild_events, partitions),
-        rebuilt_asset(outcomes.TABLE, [bronze, silver], rebuilds.rebuild_outcomes, partitions),
+        rebuilt_asset(late_arrivals.TABLE, of_events, rebuilds.rebuild_late_arrivals, partitions),
+        rebuilt_asset(silver, [*of_events, late_arrivals.TABLE], rebuilds.rebuild_events, partitions),
+        rebuilt_asset(outcomes.TABLE, [*of_events, silver], rebuilds.rebuild_outcomes, partitions),
         rebuilt_asset(live_metrics.TABLE, [silver], live_metrics.rebuild, partitions),
         rebuilt_asset(activity_hours.TABLE, [silver], activity_hours.rebuild, partitions),
         rebuilt_asset(identity_links.TABLE, [silver], identity_links.rebuild, partitions),
@@ -137,6 +151,7 @@ def build_defs(platform: Platform) -> dg.Definitions:
         jobs=[
             advance,
             advance_changes,
+            replay_records,
             take_files,
             preview_persons,
             restate_persons,

@@ -71,8 +71,8 @@ class Platform:
         return Landing(self.settings.landing_url)
 
     def watermark(self) -> datetime | None:
-        """The watermark of the client events' stream, UTC; None before the first event."""
-        return watermark_of(self.lake.open(events.TABLE), self.settings.client_events_topic)
+        """The watermark of the streams of events, UTC; None before the first event."""
+        return watermark_of(self.lake.open(events.TABLE))
 
     def days(self, window: Window) -> dict[date, Window]:
         """The days of the reporting timezone that a window touches, each with its window."""

@@ -1,8 +1,9 @@
-"""Change events in the Debezium envelope, as JSON, decoded with no record able to spoil its batch.
+"""Change events in the Debezium envelope decoded, with no record able to spoil its batch.
 
-With or without the converter's schema beside the payload (`{"schema": …, "payload": …}`). Of `source` the platform
-reads `table`, `lsn`, `sequence` and the commit time (`ts_us`, else `ts_ms`). Rows stay JSON here: what columns a table
-has is declared where the table is.
+A value is JSON, or framed with the id of an Avro, Protobuf or JSON schema (`resources.wire.framing`), whose columns are
+told as JSON would tell them. With or without the converter's schema beside the payload
+(`{"schema": …, "payload": …}`). Of `source` the platform reads `table`, `lsn`, `sequence` and the commit time (`ts_us`,
+else `ts_ms`). Rows stay JSON here: what columns a table has is declared where the table is.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ from typing import Literal, get_args
 import msgspec
 import polars as pl
 
-from resources.records import RECORD_SCHEMA
+from resources.schemas import Schemas
+from resources.wire.framing import has_framed, unframed
+from resources.wire.json_text import as_json
 
 Op = Literal["c", "u", "d", "r", "t"]
 """Created, updated, deleted, read by a snapshot, truncated."""
-
-_COORDINATES = ("topic", "epoch", "partition", "offset", "ingested_at")
 
 
 class _Source(msgspec.Struct, gc=False):
@@ -82,10 +83,14 @@ class Decoded:
     undecodable: dict[int, list[str]]
 
 
-def decode(records: pl.DataFrame) -> Decoded:
-    """Decode a frame of records (`RECORD_SCHEMA`)."""
+def decode(records: pl.DataFrame, schemas: Schemas) -> Decoded:
+    """Decode a frame of records (`resources.records.RECORD_SCHEMA`).
+
+    Raises:
+        RegistryUnavailable: The schema of a record cannot be told now.
+    """
     found = Decoded([], {}, {})
-    for index, value in enumerate(records["value"].to_list()):
+    for index, value in _as_json(records["value"], schemas, found):
         if value is None:
             continue
         try:
@@ -107,15 +112,23 @@ def decode(records: pl.DataFrame) -> Decoded:
     return found
 
 
-def refused(records: pl.DataFrame, why: dict[int, list[str]]) -> pl.DataFrame:
-    """Records as they were received, with every reason why they were refused (``reasons``).
-
-    Args:
-        records: Rows of `RECORD_SCHEMA`.
-        why: The reasons by index.
-    """
-    rows = records.select(RECORD_SCHEMA.names())[sorted(why)]
-    return rows.with_columns(reasons=pl.Series([why[index] for index in sorted(why)], dtype=pl.List(pl.String)))
+def _as_json(values: pl.Series, schemas: Schemas, found: Decoded) -> list[tuple[int, bytes | None]]:
+    """Values as JSON, by index and in order; what has no JSON is told in what was found."""
+    if not has_framed(values):
+        return list(enumerate(values.to_list()))
+    framed = unframed(values, schemas)
+    found.undecodable.update(framed.undecodable)
+    texts = dict(framed.plain)
+    for rows in framed.rows:
+        whole = pl.struct(pl.all())
+        text = as_json(whole, rows.frame.select(whole.alias("row")).schema["row"])
+        if text is None:
+            why = f"unsupported_schema:{rows.schema.schema_id} a type that has no JSON"
+            found.undecodable.update({index: [why] for index in rows.indexes})
+            continue
+        told = rows.frame.select(text.alias("row").cast(pl.Binary))["row"]
+        texts.update(zip(rows.indexes, told.to_list(), strict=True))
+    return sorted(texts.items())
 
 
 def _unwrapped(value: bytes) -> _Envelope:

@@ -1,7 +1,7 @@
-"""The event envelope on the wire: JSON, one object per Kafka record (semantics 1).
+"""The event envelope on the wire, one event per Kafka record (semantics 1).
 
 The wire carries what a producer or collector knows. What the platform derives (`occurred_at`, the Kafka
-coordinates) is not on the wire. Timestamps are RFC 3339 strings with an offset (`2026-11-22T10:00:00.123Z`),
+coordinates) is not on the wire. In JSON, timestamps are RFC 3339 strings with an offset (`2026-11-22T10:00:00.123Z`),
 precise to the microsecond. Fields that the envelope does not name are kept out of the columns; they stay in
 bronze, and are no error.
 """
@@ -11,6 +11,8 @@ from __future__ import annotations
 from typing import Annotated
 
 import msgspec
+import polars as pl
+import pyarrow as pa
 
 Int16 = Annotated[int, msgspec.Meta(ge=-(2**15), le=2**15 - 1)]
 Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
@@ -53,3 +55,49 @@ TIMESTAMPS = ("client_occurred_at", "client_sent_at", "received_at")
 
 REQUIRED = tuple(field.name for field in msgspec.structs.fields(WireEvent) if field.default is msgspec.NODEFAULT)
 """The fields without which a record is no event."""
+
+_ARROW_TYPES = {
+    "utc_offset_minutes": pa.int16(),
+    "session_seq": pa.int64(),
+    "is_bot": pa.bool_(),
+    "is_test": pa.bool_(),
+    "consent": pa.list_(pa.string()),
+    "properties": pa.binary(),
+}
+WIRE_COLUMNS = pa.schema([(name, _ARROW_TYPES.get(name, pa.string())) for name in WireEvent.__struct_fields__])
+"""The fields as Arrow columns, as JSON has them."""
+
+EVENT_FIELDS = pl.Schema(
+    {
+        **pl.DataFrame(WIRE_COLUMNS.empty_table()).schema,
+        **{name: pl.Datetime("us", "UTC") for name in TIMESTAMPS},
+        "properties": pl.String(),
+    }
+)
+"""The envelope's fields as columns. A timestamp that is none is null, and its field is in ``bad_timestamps``."""
+
+
+def with_instants(events: pl.DataFrame) -> pl.DataFrame:
+    """Events whose timestamps are texts, or instants of any unit, with instants for them.
+
+    Args:
+        events: The envelope's fields.
+
+    Returns:
+        `EVENT_FIELDS`, and ``bad_timestamps``: the fields that hold something that is no timestamp.
+    """
+    parsed = events.with_columns(_instant(events, name) for name in TIMESTAMPS)
+    # Python, and so whoever reads the lake with it, knows the years 1 to 9999 only.
+    parsed = parsed.with_columns(pl.when(pl.col(name).dt.year().is_between(1, 9999)).then(name) for name in TIMESTAMPS)
+    faulty = [name for name in TIMESTAMPS if events[name].null_count() < parsed[name].null_count()]
+    bad = pl.concat_list(
+        pl.lit([], pl.List(pl.String)),
+        *(pl.when(events[name].is_not_null() & parsed[name].is_null()).then(pl.lit(name)) for name in faulty),
+    ).list.drop_nulls()
+    return parsed.with_columns(bad_timestamps=bad)
+
+
+def _instant(events: pl.DataFrame, name: str) -> pl.Expr:
+    if events.schema[name] == pl.String:
+        return pl.col(name).str.to_datetime("%+", time_unit="us", time_zone="UTC", strict=False)
+    return pl.col(name).cast(EVENT_FIELDS[name])

@@ -1,4 +1,4 @@
-"""JSON records decoded in bulk, with no record able to spoil its batch.
+"""JSON events decoded in bulk, with no value able to spoil its batch.
 
 Each value is decoded by one typed, strict decoder (`msgspec`): 1.7 is no integer and "1" no number. A value
 that it refuses is looked at on its own, in plain Python, so that *every* reason is told. What cannot be
@@ -9,74 +9,51 @@ from __future__ import annotations
 
 import gc
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import msgspec
 import polars as pl
 import pyarrow as pa
-import xxhash
 
-from resources.envelope import REQUIRED, TIMESTAMPS, WireEvent
-from resources.records import RECORD_SCHEMA
+from resources.envelope import REQUIRED, WIRE_COLUMNS, WireEvent, with_instants
 
 MAX_EVENT_BYTES = 2**20
 """A value larger than this is no event; it is dead-lettered."""
 
-_ARROW_TYPES = {
-    "utc_offset_minutes": pa.int16(),
-    "session_seq": pa.int64(),
-    "is_bot": pa.bool_(),
-    "is_test": pa.bool_(),
-    "consent": pa.list_(pa.string()),
-    "properties": pa.binary(),
-}
-_WIRE_COLUMNS = pa.schema([(name, _ARROW_TYPES.get(name, pa.string())) for name in WireEvent.__struct_fields__])
-EVENT_FIELDS = pl.Schema(
-    {
-        **pl.DataFrame(_WIRE_COLUMNS.empty_table()).schema,
-        **{name: pl.Datetime("us", "UTC") for name in TIMESTAMPS},
-        "properties": pl.String(),
-    }
-)
-"""The envelope's fields as columns. A timestamp that is none is null, and its field is in ``bad_timestamps``."""
-
-REFUSED_SCHEMA = pl.Schema({**RECORD_SCHEMA, "reasons": pl.List(pl.String())})
-"""A refused record, as it was received, with every reason."""
-
 _CHUNK = 4096
 """Events turned into columns at a time: few enough to stay in the processor's cache."""
 
-_COORDINATES = ("topic", "epoch", "partition", "offset", "ingested_at")
 _DECODER = msgspec.json.Decoder(WireEvent)
 _OBJECT_OR_NULL = (b"{", b"n")
 
 
 @dataclass(frozen=True)
-class Decoded:
-    """What a batch of records holds.
+class Parsed:
+    """What some values hold; each is in exactly one of the three.
 
     Attributes:
-        events: `EVENT_FIELDS`, the record's coordinates and time, ``key_hash`` (Int64, a stable hash of the
-            duplicate key) and ``bad_timestamps`` (the fields that hold no timestamp).
-        malformed: Records that decode but have missing or wrongly typed fields.
-        undecodable: Records that hold no JSON object.
+        events: `EVENT_FIELDS` and ``bad_timestamps``, a row an event.
+        rows: The indexes of the events' values.
+        malformed: By index, what is wrong with values that are JSON objects but no events.
+        undecodable: By index, why values hold no JSON object.
     """
 
     events: pl.DataFrame
-    malformed: pl.DataFrame
-    undecodable: pl.DataFrame
+    rows: list[int]
+    malformed: dict[int, list[str]]
+    undecodable: dict[int, list[str]]
 
 
-def decode(records: pl.DataFrame) -> Decoded:
-    """Decode a frame of records (`RECORD_SCHEMA`); every record is in exactly one of the three results."""
+def parse(values: Sequence[bytes | None]) -> Parsed:
+    """Parse values, each on its own."""
     decoded: list[WireEvent] = []
     good: list[int] = []
-    malformed: list[tuple[int, list[str]]] = []
-    undecodable: list[tuple[int, list[str]]] = []
+    malformed: dict[int, list[str]] = {}
+    undecodable: dict[int, list[str]] = {}
     with _without_collection():
-        for row, value in enumerate(records["value"].to_list()):
+        for row, value in enumerate(values):
             try:
                 if value is None or len(value) > MAX_EVENT_BYTES or value.count(b'"event_id"') > 1:
                     raise _Suspect
@@ -88,16 +65,12 @@ def decode(records: pl.DataFrame) -> Decoded:
             except (_Suspect, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 examined, is_object, reasons = _examine(value)
                 if examined is None:
-                    (malformed if is_object else undecodable).append((row, reasons))
+                    (malformed if is_object else undecodable)[row] = reasons
                     continue
                 event = examined
             decoded.append(event)
             good.append(row)
-    return Decoded(
-        events=_columns(decoded, records[good].select(_COORDINATES)),
-        malformed=_refused(records, malformed),
-        undecodable=_refused(records, undecodable),
-    )
+    return Parsed(_columns(decoded), good, malformed, undecodable)
 
 
 @contextmanager
@@ -116,26 +89,13 @@ class _Suspect(Exception):
     """A value that the fast path may not judge."""
 
 
-def _columns(events: list[WireEvent], coordinates: pl.DataFrame) -> pl.DataFrame:
+def _columns(events: list[WireEvent]) -> pl.DataFrame:
     with _without_collection():
         batches = [_batch(events[i : i + _CHUNK]) for i in range(0, len(events), _CHUNK)]
-    frame = pl.DataFrame(pa.Table.from_batches(batches, schema=_WIRE_COLUMNS)).with_columns(
+    frame = pl.DataFrame(pa.Table.from_batches(batches, schema=WIRE_COLUMNS)).with_columns(
         pl.col("properties").cast(pl.String)
     )
-    parsed = frame.with_columns(
-        pl.col(TIMESTAMPS).str.to_datetime("%+", time_unit="us", time_zone="UTC", strict=False),
-        pl.col("properties").replace("null", "{}"),
-    )
-    # Python, and so whoever reads the lake with it, knows the years 1 to 9999 only.
-    parsed = parsed.with_columns(pl.when(pl.col(name).dt.year().is_between(1, 9999)).then(name) for name in TIMESTAMPS)
-    faulty = [name for name in TIMESTAMPS if frame[name].null_count() < parsed[name].null_count()]
-    bad = pl.concat_list(
-        pl.lit([], pl.List(pl.String)),
-        *(pl.when(frame[name].is_not_null() & parsed[name].is_null()).then(pl.lit(name)) for name in faulty),
-    ).list.drop_nulls()
-    return pl.concat([parsed, coordinates], how="horizontal").with_columns(
-        key_hash=_key_hash(parsed), bad_timestamps=bad
-    )
+    return with_instants(frame.with_columns(pl.col("properties").replace("null", "{}")))
 
 
 def _batch(events: list[WireEvent]) -> pa.RecordBatch:
@@ -144,30 +104,7 @@ def _batch(events: list[WireEvent]) -> pa.RecordBatch:
         zip(WireEvent.__struct_fields__, zip(*map(msgspec.structs.astuple, events), strict=True), strict=True)
     )
     columns["properties"] = tuple(map(bytes, columns["properties"]))
-    return pa.record_batch([pa.array(columns[field.name], field.type) for field in _WIRE_COLUMNS], schema=_WIRE_COLUMNS)
-
-
-def _key_hash(events: pl.DataFrame) -> pl.Series:
-    """A hash of the duplicate key that is the same in every process and release, as Int64."""
-    keys = (
-        events.select(
-            pl.concat_str(
-                "source",
-                "event_id",
-                pl.col("client_occurred_at").dt.timestamp("us"),
-                separator="\x00",
-                ignore_nulls=True,
-            )
-        )
-        .to_series()
-        .cast(pl.Binary)
-    )
-    return pl.Series([xxhash.xxh3_64_intdigest(key) for key in keys], dtype=pl.UInt64).reinterpret(signed=True)
-
-
-def _refused(records: pl.DataFrame, rows: list[tuple[int, list[str]]]) -> pl.DataFrame:
-    reasons = pl.Series("reasons", [why for _, why in rows], dtype=pl.List(pl.String))
-    return records[[row for row, _ in rows]].with_columns(reasons)
+    return pa.record_batch([pa.array(columns[field.name], field.type) for field in WIRE_COLUMNS], schema=WIRE_COLUMNS)
 
 
 def _examine(value: bytes | None) -> tuple[WireEvent | None, bool, list[str]]:

@@ -7,6 +7,7 @@ compared with the progress before every read: a seek past the end of a topic giv
 from __future__ import annotations
 
 import base64
+import threading
 import time
 from collections.abc import Mapping
 from datetime import timedelta
@@ -61,28 +62,11 @@ class KafkaSource:
 
     def __init__(self, config: Mapping[str, str], patience: timedelta = timedelta(seconds=30)) -> None:
         self._config: dict[str, str | int | float | bool] = dict(config)
-        self._consumer = Consumer(
-            {
-                **config,
-                "group.id": "headwater",  # librdkafka wants one; it is never joined
-                "enable.auto.commit": "false",
-                "enable.auto.offset.store": "false",
-                "enable.partition.eof": "true",
-                "auto.offset.reset": "error",
-                "fetch.wait.max.ms": "100",
-                "queued.max.messages.kbytes": "131072",
-            }
-        )
-        # Its requests do not queue behind the reader's fetches, which wait for records on the same connection.
+        # Its requests do not queue behind a reader's fetches, which wait for records on the same connection.
         self._asker = Consumer({**config, "group.id": "headwater"})
         self._patience = patience
-        self._assigned: Position | None = None
-        self._kept = pl.DataFrame(schema=RECORD_SCHEMA)
-        """Received, and not yet handed out: what lay beyond the last cut."""
-        self._last: dict[int, int] = {}
-        """Behind the newest message received of a partition."""
-        self._ends: dict[int, int] = {}
-        """Where a partition was read to its end."""
+        self._readers: dict[str, _TopicReader] = {}
+        self._lock = threading.Lock()
 
     def __enter__(self) -> KafkaSource:
         return self
@@ -94,7 +78,8 @@ class KafkaSource:
 
     def close(self) -> None:
         """Leave the cluster."""
-        self._consumer.close()
+        for reader in self._readers.values():
+            reader.close()
         self._asker.close()
 
     def held(self, topic: str, position: Position | None = None) -> dict[int, Held]:
@@ -112,7 +97,7 @@ class KafkaSource:
                 msg = f"the cluster has no topic {topic!r} ({listed.error}); create it, or set its name"
                 raise TopicMissing(msg)
             held = {partition: self._watermarks(topic, partition) for partition in sorted(listed.partitions)}
-            return held if position is None else self._confirmed(position, held)
+            return held if position is None else self._reader(topic).confirmed(position, held)
         except KafkaException as error:
             msg = f"Kafka does not answer for topic {topic!r}: {error.args[0].str()}"
             raise KafkaUnreachable(msg) from error
@@ -153,8 +138,53 @@ class KafkaSource:
         held = self.held(position.topic, position)
         check_continuity(position, held)
         goal = {p: held[p].high for p, offset in position.offsets.items() if held[p].high > offset}
-        if not goal:
-            return None
+        return self._reader(position.topic).read(position, goal, max_records, max_bytes) if goal else None
+
+    def _reader(self, topic: str) -> _TopicReader:
+        with self._lock:  # a source is asked by the readers of several topics at once
+            if topic not in self._readers:
+                self._readers[topic] = _TopicReader(self._config, self._patience)
+            return self._readers[topic]
+
+
+class _TopicReader:
+    """The consumer of one topic, which goes on where its last read ended."""
+
+    def __init__(self, config: Mapping[str, str | int | float | bool], patience: timedelta) -> None:
+        self._consumer = Consumer(
+            {
+                **config,
+                "group.id": "headwater",  # librdkafka wants one; it is never joined
+                "enable.auto.commit": "false",
+                "enable.auto.offset.store": "false",
+                "enable.partition.eof": "true",
+                "auto.offset.reset": "error",
+                "fetch.wait.max.ms": "100",
+                "queued.max.messages.kbytes": "131072",
+            }
+        )
+        self._patience = patience
+        self._assigned: Position | None = None
+        self._kept = pl.DataFrame(schema=RECORD_SCHEMA)
+        """Received, and not yet handed out: what lay beyond the last cut."""
+        self._last: dict[int, int] = {}
+        """Behind the newest message received of a partition."""
+        self._ends: dict[int, int] = {}
+        """Where a partition was read to its end."""
+
+    def close(self) -> None:
+        """Leave the cluster."""
+        self._consumer.close()
+
+    def read(self, position: Position, goal: Mapping[int, int], max_records: int, max_bytes: int) -> Batch | None:
+        """The next records after a position; see `RecordSource.read`.
+
+        Args:
+            position: Where to begin.
+            goal: Where the partitions that hold more end.
+            max_records: See `RecordSource.read`.
+            max_bytes: See `RecordSource.read`.
+        """
         self._assign(position)
         self._assigned = None  # until the read has succeeded
         read = self._receive(position, goal, max_records, max_bytes)
@@ -171,7 +201,7 @@ class KafkaSource:
         has_more = any(next_position.offsets[partition] < high for partition, high in goal.items())
         return None if next_position == position else Batch(records, position, next_position, has_more)
 
-    def _confirmed(self, position: Position, held: dict[int, Held]) -> dict[int, Held]:
+    def confirmed(self, position: Position, held: dict[int, Held]) -> dict[int, Held]:
         """Where the told end lies below a position: the position, if a fetch there finds the end or more."""
         doubted = {p: offset for p, offset in position.offsets.items() if p in held and held[p].high < offset}
         if self._assigned == position:  # this consumer was at those offsets when it last read

@@ -77,6 +77,11 @@ class Settings(BaseSettings):
     client_events_topic: str = Field(
         default="client_events", description="Topic that the web and mobile clients' events arrive on."
     )
+    backend_logs_topic: str | None = Field(
+        default=None,
+        description="Topic that the backend's events arrive on (docs/wire_formats.md); none is read where it is not "
+        "set.",
+    )
     oltp_changes_topic: str | None = Field(
         default=None,
         description="Topic that the database's change events arrive on (docs/changes.md); none is read where it is not "
@@ -86,6 +91,28 @@ class Settings(BaseSettings):
         default=None,
         description="PostgreSQL server whose changes the local stack relays to Kafka; the embedded one where it is not "
         "set.",
+    )
+    schema_registry_url: str | None = Field(
+        default=None,
+        validation_alias=AliasChoices("SCHEMA_REGISTRY_URL", "schema_registry_url"),
+        description="URL of a Confluent-compatible schema registry, for values framed with a schema id "
+        "(docs/wire_formats.md).",
+    )
+    schema_registry_basic_auth_user_info: SecretStr | None = Field(
+        default=None,
+        validation_alias=AliasChoices("SCHEMA_REGISTRY_BASIC_AUTH_USER_INFO", "schema_registry_basic_auth_user_info"),
+        description="`user:password` of the schema registry; never logged.",
+    )
+    schema_registry_options: dict[str, SecretStr] = Field(
+        default_factory=dict,
+        validation_alias=AliasChoices("SCHEMA_REGISTRY_OPTIONS", "schema_registry_options"),
+        description="JSON object of further options of the schema registry's client (`ssl.ca.location`, "
+        "`bearer.auth.token`); wins over the ones above; kept secret.",
+    )
+    field_aliases: dict[str, str] = Field(
+        default_factory=dict,
+        description="JSON object: names that fields of Avro and Protobuf values have, and the envelope's names for "
+        "them. A name that the value's own schema gives goes first.",
     )
     start_at: StartAt = Field(
         default="earliest",
@@ -194,6 +221,17 @@ class Settings(BaseSettings):
         if self.kafka_ssl_ca_location is not None:
             config["ssl.ca.location"] = str(self.kafka_ssl_ca_location)
         config.update({key: value.get_secret_value() for key, value in self.kafka_client_options.items()})
+        return config
+
+    def registry_config(self) -> dict[str, str | int] | None:
+        """The configuration of the schema registry's client; None where there is no registry. Holds secrets."""
+        if self.schema_registry_url is None:
+            return None
+        config: dict[str, str | int] = {"url": self.schema_registry_url}
+        if self.schema_registry_basic_auth_user_info is not None:
+            config["basic.auth.user.info"] = self.schema_registry_basic_auth_user_info.get_secret_value()
+        told = {key: value.get_secret_value() for key, value in self.schema_registry_options.items()}
+        config.update({key: int(value) if value.isdigit() else value for key, value in told.items()})
         return config
 
     def storage_options(self) -> dict[str, str]:

@@ -10,10 +10,11 @@ from datetime import datetime, timedelta
 import dagster as dg
 
 from platform_assets.platform import Platform
+from platform_assets.silver import admissions
 from platform_assets.streams import epochs
 from platform_assets.streams.advance import POSITION_TAG, advance, advance_changes
-from platform_assets.streams.stream import CLIENT_EVENTS, OLTP_CHANGES, Stream
-from resources.records import Held, Position, check_continuity
+from platform_assets.streams.stream import EVENT_STREAMS, OLTP_CHANGES, Stream
+from resources.records import Held, Position, RecordSource, check_continuity
 from sensors.runs import ALIVE
 
 MAX_RUNTIME_TAG = "dagster/max_runtime"
@@ -40,56 +41,77 @@ class Attempt:
     started_at: datetime
 
 
-def digest(position: Position | None) -> str:
-    """A position in a few characters, for run keys and tags."""
-    if position is None:
+@dataclass(frozen=True)
+class Reach:
+    """How far a stream was read, and how far it could be.
+
+    Attributes:
+        position: How far bronze has read; None if never.
+        held: What the topic holds.
+        has_admissions: Whether a replay let in something that silver has not taken in.
+    """
+
+    position: Position | None
+    held: Mapping[int, Held]
+    has_admissions: bool = False
+
+    def is_behind(self) -> bool:
+        """Whether there is something to do.
+
+        Raises:
+            ContinuityBroken: What comes next is gone.
+        """
+        if self.position is None:
+            return True
+        check_continuity(self.position, self.held)
+        offsets = self.position.offsets
+        return self.has_admissions or any(held.high > offsets.get(p, held.low) for p, held in self.held.items())
+
+
+def digest(positions: Sequence[Position | None]) -> str:
+    """Positions in a few characters, for run keys and tags."""
+    read = [position for position in positions if position is not None]
+    if not read:
         return "nothing-read"
-    offsets = ",".join(f"{p}:{o}" for p, o in sorted(position.offsets.items()))
-    told = f"{position.topic}/{position.epoch}/{offsets}"
-    return f"{position.topic}-{position.epoch}-{hashlib.sha256(told.encode()).hexdigest()[:12]}"
+    told = [f"{p.topic}/{p.epoch}/{','.join(f'{n}:{o}' for n, o in sorted(p.offsets.items()))}" for p in read]
+    return f"{read[0].topic}-{read[0].epoch}-{hashlib.sha256(' '.join(told).encode()).hexdigest()[:12]}"
 
 
 def request(
-    position: Position | None, held: Mapping[int, Held], attempts: Sequence[Attempt], now: datetime, lease: timedelta
+    streams: Sequence[Reach], attempts: Sequence[Attempt], now: datetime, lease: timedelta
 ) -> tuple[str, str] | None:
     """Decide whether a run is needed.
 
     Args:
-        position: How far bronze has read; None if never.
-        held: What the topic holds.
-        attempts: Recent `advance` runs, those at this position among them.
+        streams: The streams that one run holds.
+        attempts: Recent runs, those at these positions among them.
         now: The clock.
         lease: How long a run holds the streams.
 
     Returns:
-        The run key and the position's digest, or None. A run key is never started twice, whatever became of its
-        run: so it counts the attempts at this position.
+        The run key and the positions' digest, or None. A run key is never started twice, whatever became of its
+        run: so it counts the attempts at these positions.
 
     Raises:
         ContinuityBroken: What comes next is gone.
     """
-    if position is not None:
-        check_continuity(position, held)
-    at = digest(position)
+    behind = [stream.is_behind() for stream in streams]  # each is looked at: any of them may be broken
+    at = digest([stream.position for stream in streams])
     alive = [attempt for attempt in attempts if attempt.is_alive]
     if len(alive) == 1 and now - alive[0].started_at >= lease - SUCCESSOR_BEFORE:
         return f"after-{alive[0].run_id}", at
-    if alive:
-        return None
-    offsets = {} if position is None else position.offsets
-    is_new = any(offsets_held.high > offsets.get(p, offsets_held.low) for p, offsets_held in held.items())
-    if not is_new and position is not None:
+    if alive or not any(behind):
         return None
     return f"{at}-{sum(attempt.position == at for attempt in attempts)}", at
 
 
-def stream_sensor(name: str, stream: Stream, job: dg.JobDefinition) -> dg.SensorDefinition:
-    """The sensor that asks for a lease of a stream where there is something new and none is held.
+def stream_sensor(name: str, streams: Sequence[Stream], job: dg.JobDefinition) -> dg.SensorDefinition:
+    """The sensor that asks for a lease of streams where there is something new and none is held.
 
     Args:
         name: Of the sensor.
-        stream: The stream.
-        job: Holds it for a lease.
+        streams: The streams that one run of the job holds.
+        job: Holds them for a lease.
     """
 
     @dg.sensor(
@@ -98,22 +120,22 @@ def stream_sensor(name: str, stream: Stream, job: dg.JobDefinition) -> dg.Sensor
         minimum_interval_seconds=5,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description=(
-            f"Compares Kafka's watermarks of {stream.name} with the progress in the Delta log; starts `{job.name}` "
-            "when there is more."
+            f"Compares Kafka's watermarks of {', '.join(stream.name for stream in streams)} with the progress in the "
+            f"Delta log; starts `{job.name}` when there is more."
         ),
     )
     def sensor(
         context: dg.SensorEvaluationContext, platform: dg.ResourceParam[Platform]
     ) -> dg.RunRequest | dg.SkipReason:
-        topic, lease = stream.topic(platform.settings), platform.settings.lease
-        if topic is None:
-            return dg.SkipReason(f"no topic of {stream.name} is set")
-        position = epochs.recorded(platform.lake.open(stream.table), topic)
+        lease = platform.settings.lease
+        there = [stream for stream in streams if stream.topic(platform.settings) is not None]
+        if not there:
+            return dg.SkipReason(f"no topic of {' or '.join(stream.name for stream in streams)} is set")
         with platform.source() as source:
-            held = source.held(topic, position)
+            reaches = [_reach(platform, stream, source) for stream in there]
         now = platform.clock()
-        attempts = _attempts(context.instance, job.name, digest(position), now)
-        found = request(position, held, attempts, now, lease)
+        at = digest([reach.position for reach in reaches])
+        found = request(reaches, _attempts(context.instance, job.name, at, now), now, lease)
         if found is None:
             return dg.SkipReason("nothing new, or a run is at it")
         key, at = found
@@ -123,8 +145,15 @@ def stream_sensor(name: str, stream: Stream, job: dg.JobDefinition) -> dg.Sensor
     return sensor
 
 
-micro_batches = stream_sensor("micro_batches", CLIENT_EVENTS, advance)
-changes = stream_sensor("changes", OLTP_CHANGES, advance_changes)
+def _reach(platform: Platform, stream: Stream, source: RecordSource) -> Reach:
+    lake, topic = platform.lake, stream.required_topic(platform.settings)
+    position = epochs.recorded(lake.open(stream.table), topic)
+    waiting = admissions.newest(lake, stream.name) > admissions.level(lake.open(stream.silver), stream.name)
+    return Reach(position, source.held(topic, position), waiting)
+
+
+micro_batches = stream_sensor("micro_batches", EVENT_STREAMS, advance)
+changes = stream_sensor("changes", [OLTP_CHANGES], advance_changes)
 
 
 def _attempts(instance: dg.DagsterInstance, job: str, at: str, now: datetime) -> list[Attempt]:

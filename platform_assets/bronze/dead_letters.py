@@ -12,8 +12,9 @@ from platform_assets.table import Table
 TABLE = Table(
     name="bronze/dead_letters",
     description=(
-        "Records that hold no JSON object: truncated, not UTF-8, empty, nested too deep, larger than an event may "
-        "be. Kept byte for byte with the reason, and replayable."
+        "Records that cannot be decoded: truncated, empty, not UTF-8, no JSON object, larger than an event may be, "
+        "framed with a schema that nobody knows or that they do not keep to. Kept byte for byte with the reason, and "
+        "replayable."
     ),
     grain="one Kafka record",
     key=("topic", "epoch", "partition", "offset"),
@@ -29,5 +30,5 @@ TABLE = Table(
 
 
 def transform(undecodable: pl.DataFrame) -> pl.DataFrame:
-    """Refused records (`resources.json_events.REFUSED_SCHEMA`) to rows of the table."""
+    """Refused records (`resources.events.REFUSED_SCHEMA`) to rows of the table."""
     return with_ingestion_date(undecodable).select(TABLE.schema.names())

@@ -19,10 +19,11 @@ from platform_assets.bronze import dead_letters
 from platform_assets.changes.dimension import BUCKETS, Dimension, SourceColumn
 from platform_assets.changes.dimensions import DIMENSIONS
 from platform_assets.silver import quarantine, row_changes
-from platform_assets.silver.judgement import Judgement
+from platform_assets.silver.judgement import Judgement, Rules
 from platform_assets.table import TIMESTAMP
 from resources import debezium
 from resources.debezium import RowChange
+from resources.events import refused
 
 _BY_SOURCE = {dimension.source_table: dimension for dimension in DIMENSIONS}
 _UNAVAILABLE = "__debezium_unavailable_value"
@@ -47,11 +48,12 @@ class _Unfit(Exception):
         self.reasons = reasons
 
 
-def judge_changes(records: pl.DataFrame) -> Judgement:
+def judge_changes(records: pl.DataFrame, rules: Rules) -> Judgement:
     """Decode change events and judge each. A tombstone, which repeats a deletion, is in none of the three results.
 
     Args:
         records: Rows of `resources.records.RECORD_SCHEMA`.
+        rules: What they are judged by. A change is never too late.
 
     Returns:
         ``accepted`` are rows of `silver/row_changes`. Reasons of quarantine: what `resources.debezium` says, and
@@ -59,7 +61,7 @@ def judge_changes(records: pl.DataFrame) -> Judgement:
         (the connector was not told an unchanged large value: set the table's replica identity to full),
         ``key_changed:<table>`` (an update is to be a deletion and a creation).
     """
-    decoded = debezium.decode(records)
+    decoded = debezium.decode(records, rules.schemas)
     malformed = dict(decoded.malformed)
     good: list[int] = []
     rows: list[tuple[object, ...]] = []
@@ -85,10 +87,8 @@ def judge_changes(records: pl.DataFrame) -> Judgement:
         )
     return Judgement(
         accepted=_accepted(records[good], rows),
-        quarantined=quarantine.transform(
-            debezium.refused(records, malformed).with_columns(occurred_at=pl.lit(None, TIMESTAMP))
-        ),
-        dead_lettered=dead_letters.transform(debezium.refused(records, decoded.undecodable)),
+        quarantined=quarantine.transform(refused(records, malformed).with_columns(occurred_at=pl.lit(None, TIMESTAMP))),
+        dead_lettered=dead_letters.transform(refused(records, decoded.undecodable)),
     )
 
 

@@ -18,16 +18,19 @@ from dagster import AssetCheckEvaluation
 from pandera.config import ValidationDepth, config_context
 
 from partitions import Partitions, Window
-from platform_assets.bronze import client_events, dead_letters, landed_files, oltp_changes
+from platform_assets.bronze import dead_letters, landed_files, oltp_changes
 from platform_assets.bronze import records as received
 from platform_assets.ops import computations
 from platform_assets.platform import Platform
 from platform_assets.silver import events, outcomes, quarantine, row_changes, touched_hours
+from platform_assets.streams.stream import EVENT_STREAMS
 from platform_assets.table import Table, contract
 from resources.lake import within
 from resources.records import in_ranges
 
 _SHOWN = 10
+_OF_SCHEMAS = ("schema:", "unknown_schema:", "unsupported_schema:", "not_avro:", "not_protobuf:")
+"""Reasons that name a schema (`resources.wire.framing`, `resources.events`)."""
 _AT_ONCE = 2_000_000
 """Most rows that are judged together, so that a check of a long range stays within memory."""
 
@@ -176,7 +179,8 @@ def conserves_records(platform: Platform, table: Table, window: Window) -> Verdi
     counted = lake.open(table)
     silver = lake.open(events.TABLE, counted.transaction_version(events.FOLLOWS) or 0)
     by = ["topic", "epoch", "partition"]
-    bronze = lake.scan(client_events.TABLE, window).select(*by, "offset").collect()
+    received_in = (lake.scan(stream.table, window).select(*by, "offset") for stream in EVENT_STREAMS)
+    bronze = pl.concat(received_in).collect()
     consumed = bronze.filter(in_ranges({}, received.progress_of(silver, bronze))).group_by(by).len("consumed")
     told = lake.scan(table, window, counted).group_by(by).agg(told=pl.col("records").sum()).collect()
     both = consumed.join(told, on=by, how="full", coalesce=True).fill_null(0)
@@ -202,9 +206,11 @@ def conserves_changes(platform: Platform, table: Table, window: Window) -> Verdi
     level = {key: min(taken[key] for taken in progress) for key in progress[0]}
     records = bronze.filter(in_ranges({}, level))
     consumed = records.group_by(by).agg(pl.len().alias("consumed"), tombstones=pl.col("is_tombstone").sum())
+    # A record that a replay lets in stands above and below for a moment: it is one record.
     told = pl.concat(
-        lake.scan(t, window, handles[t.name]).filter(in_ranges({}, level)).select(by).collect() for t in below
-    )
+        lake.scan(t, window, handles[t.name]).filter(in_ranges({}, level)).select(*by, "offset").collect()
+        for t in below
+    ).unique()
     both = consumed.join(told.group_by(by).len("told"), on=by, how="left").fill_null(0)
     off = both.filter(pl.col("consumed") != pl.col("told") + pl.col("tombstones"))
     total = both.select(pl.col("consumed", "told", "tombstones").sum()).row(0)
@@ -212,6 +218,25 @@ def conserves_changes(platform: Platform, table: Table, window: Window) -> Verdi
         passed=off.is_empty(),
         description=f"{total[0]} records consumed, {total[1]} told, {total[2]} tombstones; {off.height} differ",
         metadata={"differences": str(off.head(_SHOWN).to_dicts())},
+    )
+
+
+def keeps_schemas(platform: Platform, table: Table, window: Window) -> Verdict:
+    """Whether no record was refused for the schema that it was written with: all that its producer sends may be."""
+    reason = pl.col("reasons")
+    refused = (
+        _rows(platform, table, window)
+        .select(reason.explode())
+        .filter(pl.any_horizontal(reason.str.starts_with(prefix) for prefix in _OF_SCHEMAS))
+        .group_by("reasons")
+        .len("records")
+        .sort("records", descending=True)
+        .collect()
+    )
+    return Verdict(
+        passed=refused.is_empty(),
+        description=f"{refused['records'].sum()} records were refused for {refused.height} schemas",
+        metadata={"schemas": str(refused.head(_SHOWN).rows())},
     )
 
 
@@ -308,6 +333,10 @@ def checks_of(tables: Sequence[Table]) -> list[Check]:
     made.append(Check(outcomes.TABLE, "conservation", conserves_records, adds_up))
     all_told = "Changes, tombstones, quarantined and dead-lettered add up to the records consumed."
     made.append(Check(oltp_changes.TABLE, "conservation", conserves_changes, all_told))
+    kept = "No record was refused for the schema that it was written with."
+    made += [
+        Check(refusals, "schemas_kept", keeps_schemas, kept) for refusals in (quarantine.TABLE, dead_letters.TABLE)
+    ]
     one_time = "No event id stands for events of different times."
     warn = dg.AssetCheckSeverity.WARN
     made.append(Check(events.TABLE, "id_conflicts", has_no_id_conflict, one_time, severity=warn))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import TypeVar
+
+Partition = TypeVar("Partition", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,7 @@ class Newest:
 
 
 def watermark(
-    newest: Mapping[int, Newest],
+    newest: Mapping[Partition, Newest],
     expected_disorder: timedelta,
     idle_after: timedelta,
     before: datetime | None = None,

@@ -7,16 +7,12 @@ from datetime import timedelta
 import polars as pl
 from deltalake import DeltaTable
 
-from partitions import Window, floor_hour
-from platform_assets.bronze import client_events
-from platform_assets.bronze import records as received
+from partitions import Window
 from platform_assets.bronze.records import COORDINATES, INGESTED_AT
 from platform_assets.semantics.arrivals import ARRIVAL_ORDER, DUPLICATE_KEY, FirstArrivals, first_arrivals
-from platform_assets.silver import late_arrivals
-from platform_assets.silver.judgement import judge
 from platform_assets.table import TIMESTAMP, Column, Table
-from resources.lake import Lake, files_near, retrying
-from resources.records import in_ranges, sql_coordinates
+from resources.lake import Lake, files_near
+from resources.records import sql_coordinates
 
 TABLE = Table(
     name="silver/events",
@@ -173,65 +169,3 @@ def sql_displaced(displaced: pl.DataFrame) -> str:
     """A SQL predicate that selects the rows that gave way, pruned by their dates."""
     dates = ", ".join(f"'{day}'" for day in displaced["occurred_at"].dt.date().unique().sort())
     return f"event_date IN ({dates}) AND ({sql_coordinates(displaced)})"
-
-
-def rebuild(lake: Lake, allowed_lateness: timedelta, window: Window) -> None:
-    """Make a window of event hours equal to what bronze says, up to the table's own progress.
-
-    Micro-batches may go on meanwhile: what they append after the progress that was read is folded in. Nothing
-    is lost and nothing doubled.
-
-    Raises:
-        RebuildRefused: Bronze no longer holds all that the window was made from.
-        ConflictNotResolved: Micro-batches came in between at every attempt.
-    """
-    received.refuse_if_gone(lake, client_events.TABLE, TABLE.name, window)
-    handle = lake.open(TABLE)  # before bronze: what its progress covers must be among the records read
-    bronze = lake.open(client_events.TABLE)
-    candidates = pl.concat([_on_time(lake, bronze, window), _late(lake, bronze, window)])
-    progress = received.progress_of(handle, candidates)
-    records = candidates.filter(in_ranges({}, progress))
-    inside = (pl.col("occurred_at") >= window.start) & (pl.col("occurred_at") < window.end)
-    accepted = judge(records, allowed_lateness).accepted.filter(inside)
-    rebuilt = transform(accepted)
-
-    def attempt() -> None:
-        fresh = lake.open(TABLE)
-        since = lake.scan(TABLE, window, fresh).filter(~in_ranges({}, progress)).collect()
-        found = arrivals(lake, fresh, pl.concat([rebuilt, since.select(TABLE.schema.names())]), outside=window)
-        also_remove = None if found.displaced.is_empty() else sql_displaced(found.displaced)
-        lake.replace(TABLE, fresh, found.kept, window, also_remove=also_remove)
-
-    retrying(f"rebuild of {TABLE.name}", attempt)
-
-
-def _on_time(lake: Lake, bronze: DeltaTable, window: Window) -> pl.DataFrame:
-    reach = _ingestion_hours(window)
-    return lake.scan(client_events.TABLE, reach, bronze).drop("ingestion_date").collect()
-
-
-def _ingestion_hours(window: Window) -> Window:
-    """The hours in which the records of a window's events came if on time: the events' hours and the one after."""
-    last = window.end - timedelta(microseconds=1)
-    return Window(floor_hour(window.start), floor_hour(last) + timedelta(hours=2))
-
-
-def _late(lake: Lake, bronze: DeltaTable, window: Window) -> pl.DataFrame:
-    """The bronze records of the window's events that came late, and are not in the hours read as on time."""
-    reach = _ingestion_hours(window)
-    is_beyond = (pl.col("ingested_at") < reach.start) | (pl.col("ingested_at") >= reach.end)
-    late = lake.scan(late_arrivals.TABLE, window).filter(is_beyond).collect()
-    empty = pl.DataFrame(schema=client_events.TABLE.schema).drop("ingestion_date")
-    if late.is_empty():
-        return empty
-    coordinates = ["topic", "epoch", "partition", "offset"]
-    return (
-        lake.scan(client_events.TABLE, handle=bronze)
-        .filter(
-            pl.col("ingestion_date").is_in(late["ingested_at"].dt.date().unique().implode())
-            & pl.col("offset").is_between(late["offset"].min(), late["offset"].max())
-        )
-        .join(late.lazy().select(coordinates), on=coordinates, how="semi")
-        .drop("ingestion_date")
-        .collect()
-    )

@@ -6,7 +6,8 @@ comparing them (`silver/events`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 import polars as pl
@@ -14,9 +15,32 @@ import polars as pl
 from platform_assets.bronze import dead_letters
 from platform_assets.semantics.events import judged, reasons, straggles
 from platform_assets.silver import quarantine
-from platform_assets.silver.outcomes import tally
-from resources.json_events import decode
+from platform_assets.silver.outcomes import Tallies, tally
+from resources.events import decode
 from resources.records import COORDINATES
+from resources.schemas import Schemas
+
+EVER = timedelta(days=3_650_000)
+"""An allowed lateness that nothing exceeds."""
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What records are judged by, beside themselves.
+
+    Attributes:
+        allowed_lateness: Later events are quarantined.
+        schemas: Tells writers' schemas.
+        aliases: The envelope's names of fields that writers' schemas name otherwise.
+    """
+
+    allowed_lateness: timedelta
+    schemas: Schemas
+    aliases: Mapping[str, str] = field(default_factory=dict)
+
+    def however_late(self) -> Rules:
+        """The same, but for lateness, of which none is too much."""
+        return replace(self, allowed_lateness=EVER)
 
 
 @dataclass(frozen=True)
@@ -24,7 +48,7 @@ class Judgement:
     """What became of some bronze records.
 
     Attributes:
-        accepted: Valid events with the columns of `silver/events`, duplicates among them.
+        accepted: Rows of the stream's silver table, duplicates among them.
         quarantined: Rows of `silver/quarantine`.
         dead_lettered: Rows of `bronze/dead_letters`.
     """
@@ -33,24 +57,41 @@ class Judgement:
     quarantined: pl.DataFrame
     dead_lettered: pl.DataFrame
 
-    def tallies(self) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
-        """The three, counted by topic partition, ingestion hour and event hour."""
+    @classmethod
+    def of_all(cls, parts: Sequence[Judgement]) -> Judgement:
+        """Several judgements as one."""
+        return cls(
+            pl.concat(part.accepted for part in parts),
+            pl.concat(part.quarantined for part in parts),
+            pl.concat(part.dead_lettered for part in parts),
+        )
+
+    def without(self, records: pl.DataFrame) -> Judgement:
+        """What became of all but some records, given by their coordinates."""
+        parts = (self.accepted, self.quarantined, self.dead_lettered)
+        return Judgement(*(part.join(records, on=COORDINATES, how="anti", maintain_order="left") for part in parts))
+
+    def tallies(self) -> Tallies:
+        """The three of events, counted by topic partition, ingestion hour and event hour."""
         dead = self.dead_lettered.with_columns(occurred_at=pl.lit(None, pl.Datetime("us", "UTC")))
-        return tally(self.accepted), tally(self.quarantined), tally(dead)
+        return Tallies(tally(self.accepted), tally(self.quarantined), tally(dead))
 
 
-def judge(records: pl.DataFrame, allowed_lateness: timedelta) -> Judgement:
-    """Decode records and judge each.
+def judge(records: pl.DataFrame, rules: Rules) -> Judgement:
+    """Decode records of events and judge each.
 
     Args:
         records: Rows of `resources.records.RECORD_SCHEMA`.
-        allowed_lateness: Later events are quarantined.
+        rules: What they are judged by.
+
+    Raises:
+        RegistryUnavailable: The schema of a record cannot be told now.
     """
-    decoded = decode(records)
-    events = judged(decoded.events.lazy(), allowed_lateness).collect()
+    decoded = decode(records, rules.schemas, rules.aliases)
+    events = judged(decoded.events.lazy(), rules.allowed_lateness).collect()
     unbelievable = (
         events.filter(~pl.col("is_valid"))
-        .with_columns(reasons=reasons(allowed_lateness))
+        .with_columns(reasons=reasons(rules.allowed_lateness))
         .select(
             *COORDINATES,
             pl.when(pl.col("occurred_at").dt.year().is_between(1, 9999)).then("occurred_at"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 
 import polars as pl
@@ -39,6 +41,37 @@ TABLE = Table(
 )
 
 _GROUP = ("topic", "epoch", "partition", "ingestion_hour", "event_hour")
+_TALLY = pl.Schema({**{name: TABLE.schema[name] for name in _GROUP}, "records": pl.Int64()})
+
+
+@dataclass(frozen=True)
+class Tallies:
+    """Records by what became of them, each counted by topic partition, ingestion hour and event hour; signed.
+
+    Attributes:
+        accepted: Valid records, duplicates among them.
+        quarantined: Records that break the contract.
+        dead_lettered: Records that cannot be decoded.
+    """
+
+    accepted: pl.DataFrame
+    quarantined: pl.DataFrame
+    dead_lettered: pl.DataFrame
+
+    @classmethod
+    def total(cls, parts: Sequence[Tallies]) -> Tallies:
+        """Several counts as one; a group may stand in it more than once."""
+        none = [cls(*(pl.DataFrame(schema=_TALLY) for _ in range(3)))]
+        return cls(
+            pl.concat(part.accepted for part in [*none, *parts]),
+            pl.concat(part.quarantined for part in [*none, *parts]),
+            pl.concat(part.dead_lettered for part in [*none, *parts]),
+        )
+
+    def taken_back(self) -> Tallies:
+        """The same counts with the other sign."""
+        parts = (self.accepted, self.quarantined, self.dead_lettered)
+        return Tallies(*(part.with_columns(-pl.col("records")) for part in parts))
 
 
 def tally(records: pl.DataFrame) -> pl.DataFrame:
@@ -57,20 +90,11 @@ def tally(records: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def transform(
-    accepted: pl.DataFrame,
-    quarantined: pl.DataFrame,
-    dead_lettered: pl.DataFrame,
-    added: pl.DataFrame,
-    removed: pl.DataFrame,
-    silver_version: int,
-) -> pl.DataFrame:
+def transform(judged: Tallies, added: pl.DataFrame, removed: pl.DataFrame, silver_version: int) -> pl.DataFrame:
     """The signed counts of one change of silver.
 
     Args:
-        accepted: Tally of the valid records that the change judged.
-        quarantined: Tally of the quarantined ones.
-        dead_lettered: Tally of the dead-lettered ones.
+        judged: What the change judged: what became of the records that it took in.
         added: Tally of the rows that silver gained.
         removed: Tally of the rows that silver lost.
         silver_version: The version of silver that the change made.
@@ -87,11 +111,11 @@ def transform(
             [
                 signed(added, "silver", 1),
                 signed(removed, "silver", -1),
-                signed(accepted, "duplicate", 1),
+                signed(judged.accepted, "duplicate", 1),
                 signed(added, "duplicate", -1),
                 signed(removed, "duplicate", 1),
-                signed(quarantined, "quarantined", 1),
-                signed(dead_lettered, "dead_lettered", 1),
+                signed(judged.quarantined, "quarantined", 1),
+                signed(judged.dead_lettered, "dead_lettered", 1),
             ]
         )
         .group_by(*_GROUP, "outcome")

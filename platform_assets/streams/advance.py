@@ -16,7 +16,7 @@ from typing import Protocol, TypeVar
 import dagster as dg
 
 from partitions import Window
-from platform_assets.bronze import client_events, dead_letters, oltp_changes
+from platform_assets.bronze import dead_letters, oltp_changes
 from platform_assets.changes.dimensions import DIMENSIONS
 from platform_assets.gold import live_metrics
 from platform_assets.platform import Platform
@@ -24,7 +24,7 @@ from platform_assets.quality.metadata import whole_metadata
 from platform_assets.silver import events, late_arrivals, outcomes, quarantine, row_changes
 from platform_assets.streams.change_batches import ChangeBatches, ChangeStep
 from platform_assets.streams.micro_batches import MicroBatches, Step
-from platform_assets.streams.stream import CLIENT_EVENTS, OLTP_CHANGES
+from platform_assets.streams.stream import EVENT_STREAMS, OLTP_CHANGES
 
 STREAMS_POOL = "streams"
 """The pool whose one slot the writer of the streams takes."""
@@ -42,7 +42,7 @@ _SHOWN_AT_ONCE = 6
 Touched = dict[str, dict[datetime, int]]
 """Per table, the touched hours and how many rows or records of each came."""
 
-_BY_INGESTION = (client_events.TABLE, dead_letters.TABLE, quarantine.TABLE, outcomes.TABLE)
+_BY_INGESTION = (dead_letters.TABLE, quarantine.TABLE, outcomes.TABLE)
 _BY_EVENT = (events.TABLE, late_arrivals.TABLE, live_metrics.TABLE)
 
 
@@ -70,9 +70,15 @@ class Batches(Protocol[S_co]):
 
 def touched_by(step: Step) -> Touched:
     """The hours of each table that a micro-batch touched."""
-    return {table.name: step.ingestion_hours for table in _BY_INGESTION} | {
-        table.name: step.event_hours for table in _BY_EVENT
-    }
+    ingested: dict[datetime, int] = defaultdict(int)
+    for hours in step.received.values():
+        for hour, records in hours.items():
+            ingested[hour] += records
+    return (
+        {name: dict(hours) for name, hours in step.received.items()}
+        | {table.name: dict(ingested) for table in _BY_INGESTION}
+        | {table.name: step.event_hours for table in _BY_EVENT}
+    )
 
 
 def changed_by(step: ChangeStep) -> Touched:
@@ -81,7 +87,7 @@ def changed_by(step: ChangeStep) -> Touched:
 
 
 WRITERS: Mapping[str, type[MicroBatches] | type[ChangeBatches]] = {
-    CLIENT_EVENTS.name: MicroBatches,
+    **{stream.name: MicroBatches for stream in EVENT_STREAMS},
     OLTP_CHANGES.name: ChangeBatches,
 }
 """The writer of each stream, by its name."""
@@ -126,8 +132,8 @@ class Display:
 
 
 @dg.op(pool=STREAMS_POOL, description="Kafka → bronze → silver → live metrics, micro-batch by micro-batch.")
-def advance_client_events(context: dg.OpExecutionContext, platform: dg.ResourceParam[Platform]) -> Touched:
-    """Hold the client events' stream until it is quiet or the lease ends."""
+def advance_events(context: dg.OpExecutionContext, platform: dg.ResourceParam[Platform]) -> Touched:
+    """Hold the streams of events until they are quiet or the lease ends."""
     with platform.source() as source, MicroBatches(platform.lake, source, platform.settings) as batches:
         return _hold(context, platform, batches, touched_by)
 
@@ -214,7 +220,7 @@ def show_touched_hours(context: dg.OpExecutionContext, platform: dg.ResourcePara
 )
 def advance() -> None:
     """Hold the streams for a lease."""
-    show_touched_hours(advance_client_events())
+    show_touched_hours(advance_events())
 
 
 @dg.job(

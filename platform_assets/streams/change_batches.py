@@ -15,9 +15,9 @@ from platform_assets.bronze import dead_letters
 from platform_assets.changes.following import Dimensions
 from platform_assets.silver import quarantine, row_changes
 from platform_assets.silver.judgement import Judgement
-from platform_assets.streams.reading import Reading
+from platform_assets.streams.judging import rules_of
 from platform_assets.streams.stream import OLTP_CHANGES
-from platform_assets.streams.topic_writer import StreamWriter, TopicWriter
+from platform_assets.streams.topic_writer import Inlet, StreamWriter
 from resources.lake import Lake, Writer
 from resources.records import RecordSource
 from resources.settings import Settings
@@ -61,45 +61,45 @@ class ChangeBatches(StreamWriter):
     """
 
     def __init__(self, lake: Lake, source: RecordSource, settings: Settings) -> None:
-        self._settings = settings
+        refusals = [Writer(lake, dead_letters.TABLE), Writer(lake, quarantine.TABLE)]
+        self._row_changes = Writer(lake, row_changes.TABLE)
         self._tables: tuple[tuple[Writer, Callable[[Judgement], pl.DataFrame]], ...] = (
-            (Writer(lake, dead_letters.TABLE), lambda judgement: judgement.dead_lettered),
-            (Writer(lake, quarantine.TABLE), lambda judgement: judgement.quarantined),
-            (Writer(lake, row_changes.TABLE), lambda judgement: judgement.accepted),
+            (refusals[0], lambda judgement: judgement.dead_lettered),
+            (refusals[1], lambda judgement: judgement.quarantined),
+            (self._row_changes, _accepted),
         )
         self._dimensions = Dimensions(lake)
-        topic = OLTP_CHANGES.required_topic(settings)
-        bronze = TopicWriter(lake, OLTP_CHANGES.table, source, topic, settings.start_at)
-        super().__init__(Reading(source, settings, OLTP_CHANGES.judge), bronze)
-        self._is_level = False
+        self._inlet = Inlet(lake, source, settings, OLTP_CHANGES, rules_of(lake, settings))
+        super().__init__([self._inlet], refusals)
 
     def catch_up(self) -> None:
         """Bring every table to where the one above it is, and take up new topic partitions."""
-        self._reading.forget()
-        self._bronze.add_partitions()
+        self._inlet.reading.forget()
+        self._inlet.bronze.add_partitions()
         for writer, rows in self._tables:
-            for batch in self._bronze.lacking(writer, self._settings.micro_batch_records):
-                judgement = OLTP_CHANGES.judge(batch.records, self._settings)
-                writer.append(rows(judgement), batch.next_position.transactions())
+            self._take(rows, writer, self._inlet)
+        self._let_in(_accepted, self._row_changes, self._inlet)
+        self._let_out(self._inlet)
         self._dimensions.catch_up()
         self._is_level = True
 
     def step(self) -> ChangeStep | None:
         """Take in the next batch; None where there is nothing new."""
-        self._bronze.check_identity()
-        if not self._is_level:  # new, or the last step failed halfway: what it left out comes first
+        bronze, reading = self._inlet.bronze, self._inlet.reading
+        bronze.check_identity()
+        if not self._is_level or self._has_admissions():  # new, or the last step failed halfway: what lacks comes first
             self.catch_up()
-        taken = self._reading.take(self.position())
+        taken = reading.take(bronze.position())
         if taken is None:
             return None
         batch = taken.batch
         self._is_level = False
-        self._bronze.append(batch)
+        bronze.append(batch)
         judgement = taken.judgement.result()
         if batch.has_more:
-            self._reading.read_ahead(batch.next_position)
+            reading.read_ahead(batch.next_position)
         for writer, rows in self._tables:
-            self._bronze.behind(writer)  # reads the progress, so that a rival is noticed
+            bronze.behind(writer)  # reads the progress, so that a rival is noticed
             writer.append(rows(judgement), batch.next_position.transactions())
         changed = self._dimensions.catch_up()
         self._is_level = True
@@ -112,3 +112,7 @@ class ChangeBatches(StreamWriter):
             dimensions=tuple(dimension.table.name for dimension in changed),
             has_more=batch.has_more,
         )
+
+
+def _accepted(judgement: Judgement) -> pl.DataFrame:
+    return judgement.accepted

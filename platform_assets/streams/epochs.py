@@ -21,10 +21,8 @@ from resources.lake import Lake, Writer
 from resources.records import Position, RecordSource, epoch_app, identity_app, partitions_app, progress_app, start_app
 from resources.settings import StartAt
 
-
-def watermark_app(topic: str) -> str:
-    """The name under which silver's log records a stream's watermark, in µs since 1970."""
-    return f"watermark/{topic}"
+WATERMARK_APP = "watermark"
+"""The name under which the log of `silver/events` records the watermark of its streams, in µs since 1970."""
 
 
 def newest_apps(topic: str, epoch: int, partition: int) -> tuple[str, str]:
@@ -33,9 +31,9 @@ def newest_apps(topic: str, epoch: int, partition: int) -> tuple[str, str]:
     return f"{name}/newest_event", f"{name}/newest_record"
 
 
-def watermark_of(silver: DeltaTable, topic: str) -> datetime | None:
-    """The watermark of a stream as silver's log has it, UTC."""
-    found = silver.transaction_version(watermark_app(topic))
+def watermark_of(silver: DeltaTable) -> datetime | None:
+    """The watermark of the streams of events as silver's log has it, UTC."""
+    found = silver.transaction_version(WATERMARK_APP)
     return None if found is None else datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=found)
 
 

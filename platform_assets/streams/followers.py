@@ -7,43 +7,52 @@ since is read from silver's own log, so nothing that silver committed is ever mi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from typing import Protocol
 
 import polars as pl
+from deltalake import DeltaTable
 
-from platform_assets.bronze import client_events
 from platform_assets.gold import live_metrics
-from platform_assets.silver import events, outcomes, touched_hours
-from platform_assets.silver.judgement import Judgement, judge
-from platform_assets.silver.outcomes import tally
+from platform_assets.silver import admissions, events, outcomes, touched_hours
+from platform_assets.silver.outcomes import Tallies, tally
+from platform_assets.streams.judging import Judging
 from resources.lake import Change, Lake, Writer, changes
 from resources.records import RECORD_SCHEMA, in_ranges
 
-Streams = Sequence[tuple[str, int, int]]
-"""(topic, epoch, partition) of every topic partition read so far."""
+TopicPartition = tuple[str, int, int]
+"""Topic, epoch, partition."""
+
+
+class EventStream(Protocol):
+    """A stream that feeds silver, as far as its followers need it (`streams.topic_writer.Inlet`)."""
+
+    @property
+    def judging(self) -> Judging: ...  # noqa: D102
+    @property
+    def topic_partitions(self) -> Sequence[TopicPartition]: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
 class SilverStep:
-    """What one commit of silver did, and the judgement of the records that it took in.
+    """What one commit of silver did, and what became of the records that it took in.
 
     Attributes:
         change: Rows that came and went, with the columns `events.FOLLOWED`.
-        judgement: Of the bronze records whose progress the commit recorded; none for a rebuild.
+        judged: Of the records whose progress the commit recorded, and of those whose admission it took in; none for a
+            rebuild.
     """
 
     change: Change
-    judgement: Judgement
+    judged: Tallies
 
 
 class Followers:
     """The writers of the tables that follow silver."""
 
-    def __init__(self, lake: Lake, allowed_lateness: timedelta) -> None:
+    def __init__(self, lake: Lake) -> None:
         self._lake = lake
-        self._allowed_lateness = allowed_lateness
         self.outcomes = Writer(lake, outcomes.TABLE)
         self.live_metrics = Writer(lake, live_metrics.TABLE)
         self.touched_hours = Writer(lake, touched_hours.TABLE)
@@ -59,7 +68,7 @@ class Followers:
             if taken_in < step.change.version:
                 writer.append(self._rows(writer, step), {events.FOLLOWS: step.change.version})
 
-    def catch_up(self, silver_version: int, streams: Streams) -> None:
+    def catch_up(self, silver_version: int, streams: Sequence[EventStream]) -> None:
         """Take in everything that silver did up to a version, from silver's log.
 
         Raises:
@@ -78,31 +87,28 @@ class Followers:
             return live_metrics.transform(change.added, change.removed, change.version)
         if writer is self.touched_hours:
             return touched_hours.transform(change.added, change.removed, change.version)
-        return outcomes.transform(*step.judgement.tallies(), tally(change.added), tally(change.removed), change.version)
+        return outcomes.transform(step.judged, tally(change.added), tally(change.removed), change.version)
 
-    def _steps(self, since: int, until: int, streams: Streams) -> Iterator[SilverStep]:
+    def _steps(self, since: int, until: int, streams: Sequence[EventStream]) -> Iterator[SilverStep]:
         for change in changes(self._lake, events.TABLE, since, until, events.FOLLOWED):
-            before = _progress_at(self._lake, change.version - 1, streams)
-            after = _progress_at(self._lake, change.version, streams)
-            yield SilverStep(change, self._judge_again(before, after))
+            before, after = (self._lake.open(events.TABLE, version) for version in (change.version - 1, change.version))
+            yield SilverStep(change, Tallies.total([self._judged(stream, before, after) for stream in streams]))
 
-    def _judge_again(
-        self, before: Mapping[tuple[str, int, int], int], after: Mapping[tuple[str, int, int], int]
-    ) -> Judgement:
-        moved = {key: offset for key, offset in after.items() if before.get(key) != offset}
-        if not moved:
-            records = pl.DataFrame(schema=RECORD_SCHEMA)
-        else:
-            records = (
-                self._lake.scan(client_events.TABLE)
-                .filter(in_ranges(before, moved))
-                .select(RECORD_SCHEMA.names())
-                .collect()
-            )
-        return judge(records, self._allowed_lateness)
+    def _judged(self, stream: EventStream, before: DeltaTable, after: DeltaTable) -> Tallies:
+        """What became of the records of a stream that silver took in, or let in, between two of its versions."""
+        judging = stream.judging
+        levels = [admissions.level(handle, judging.stream.name) for handle in (before, after)]
+        starts, ends = (_progress(handle, stream.topic_partitions) for handle in (before, after))
+        moved = {key: offset for key, offset in ends.items() if starts.get(key) != offset}
+        told = []
+        if moved:
+            records = self._lake.scan(judging.stream.table).filter(in_ranges(starts, moved))
+            told.append(judging.again(records.select(RECORD_SCHEMA.names()).collect(), levels[1]).tallies())
+        if levels[0] < levels[1]:
+            told.append(judging.admitted(*levels).tallies())
+        return Tallies.total(told)
 
 
-def _progress_at(lake: Lake, version: int, streams: Streams) -> dict[tuple[str, int, int], int]:
-    handle = lake.open(events.TABLE, version)
-    found = {key: handle.transaction_version("/".join(map(str, key))) for key in streams}
+def _progress(silver: DeltaTable, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+    found = {key: silver.transaction_version("/".join(map(str, key))) for key in partitions}
     return {key: offset for key, offset in found.items() if offset is not None}

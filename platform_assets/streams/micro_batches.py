@@ -1,4 +1,4 @@
-"""The one writer of a stream: Kafka → bronze → silver → what follows silver, batch by batch.
+"""The one writer of the streams of events: Kafka → bronze → silver → what follows silver, batch by batch.
 
 Every table has its own progress. In the common case a batch passes through all of them in memory. After a crash
 each catches up from the one above, from the lake, so no two tables need one commit, and a kill at any point
@@ -7,23 +7,23 @@ loses nothing and doubles nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import polars as pl
 
-from platform_assets.bronze import client_events, dead_letters
+from platform_assets.bronze import dead_letters
 from platform_assets.semantics.watermark import Newest, watermark
 from platform_assets.silver import events, late_arrivals, quarantine
 from platform_assets.silver.judgement import Judgement
 from platform_assets.streams import epochs
 from platform_assets.streams.followers import Followers, SilverStep
-from platform_assets.streams.reading import Reading
-from platform_assets.streams.stream import CLIENT_EVENTS
-from platform_assets.streams.topic_writer import StreamWriter, TopicWriter
+from platform_assets.streams.judging import rules_of
+from platform_assets.streams.stream import EVENT_STREAMS
+from platform_assets.streams.topic_writer import Inlet, StreamWriter
 from resources.lake import Change, Lake, Writer, retrying
-from resources.records import Batch, RecordSource
+from resources.records import Batch, RecordSource, sql_coordinates
 from resources.settings import Settings
 
 _EPOCH_ZERO = datetime(1970, 1, 1, tzinfo=UTC)
@@ -35,7 +35,7 @@ class Step:
 
     Attributes:
         records: Number of records consumed.
-        ingestion_hours: Records by the UTC hour of their timestamp.
+        received: Records by the UTC hour of their timestamp, per bronze table.
         event_hours: Rows of silver that came, by the UTC hour of their event time.
         kept: Rows that silver gained.
         duplicates: Deliveries of events that arrived earlier.
@@ -46,7 +46,7 @@ class Step:
     """
 
     records: int
-    ingestion_hours: dict[datetime, int]
+    received: Mapping[str, Mapping[datetime, int]]
     event_hours: dict[datetime, int]
     kept: int
     duplicates: int
@@ -57,143 +57,178 @@ class Step:
 
 
 class MicroBatches(StreamWriter):
-    """The writer of the client events' stream and of all that is fed by it.
+    """The writer of the streams of events and of all that is fed by them.
 
     Args:
         lake: The lake; the tables must exist (`definitions.create_tables`).
         source: Where records come from.
-        settings: Topic, sizes, allowed lateness, watermark.
+        settings: Topics, sizes, allowed lateness, watermark.
 
     Raises:
         Fenced: From any method: another writer took over; stop.
-        ContinuityBroken: From `step`: the records that come next are gone.
+        ContinuityBroken: From `step`: the records of a stream that come next are gone.
+        RegistryUnavailable: From any method: the schema of a record cannot be told now.
     """
 
     def __init__(self, lake: Lake, source: RecordSource, settings: Settings) -> None:
         self._lake = lake
-        self._source = source
         self._settings = settings
         self._dead_letters = Writer(lake, dead_letters.TABLE)
         self._quarantine = Writer(lake, quarantine.TABLE)
         self._late_arrivals = Writer(lake, late_arrivals.TABLE)
         self._silver = Writer(lake, events.TABLE)
-        self._followers = Followers(lake, settings.allowed_lateness)
-        topic = TopicWriter(lake, client_events.TABLE, source, settings.client_events_topic, settings.start_at)
-        super().__init__(Reading(source, settings, CLIENT_EVENTS.judge), topic)
-        self._is_level = False
+        self._followers = Followers(lake)
         self._key_hashes = events.KeyHashes(lake)
+        rules = rules_of(lake, settings)
+        inlets = [
+            Inlet(lake, source, settings, stream, rules)
+            for stream in EVENT_STREAMS
+            if stream.topic(settings) is not None
+        ]
+        super().__init__(inlets, [self._dead_letters, self._quarantine])
 
     def catch_up(self) -> None:
         """Bring every table to where the one above it is, and take up new topic partitions. Call before `step`."""
-        self._reading.forget()
-        self._bronze.add_partitions()
-        for writer, take in self._judged_tables():
-            self._catch_up(writer, take)
-        self._catch_up(self._silver, lambda judgement, batch: _ignore(self._take_into_silver(judgement, batch)))
-        self._followers.catch_up(self._silver.version, self._bronze.partitions())
+        for inlet in self._inlets:
+            inlet.reading.forget()
+            inlet.bronze.add_partitions()
+        for inlet in self._inlets:
+            for writer, rows in self._judged_tables():
+                self._take(rows, writer, inlet)
+            for judgement, batch in inlet.lacking(self._silver):
+                self._take_into_silver(judgement, [(inlet, batch)])
+        for inlet in self._inlets:
+            self._let_in(_late, self._late_arrivals, inlet)
+            for admitted, progress in inlet.admitted(self._silver):
+                self._add_to_silver(admitted.judgement, progress)
+            self._let_out(inlet)
+        self._followers.catch_up(self._silver.version, self._inlets)
         self._is_level = True
 
     def step(self) -> Step | None:
-        """Take in the next micro-batch; None where there is nothing new."""
-        self._bronze.check_identity()
-        if not self._is_level:  # new, or the last step failed halfway: what it left out comes first
+        """Take in the next micro-batch of each stream; None where there is nothing new."""
+        for inlet in self._inlets:
+            inlet.bronze.check_identity()
+        if not self._is_level or self._has_admissions():  # new, or the last step failed halfway: what lacks comes first
             self.catch_up()
-        taken = self._reading.take(self.position())
-        if taken is None:
+        for inlet in self._inlets:
+            inlet.reading.read_ahead(inlet.bronze.position())
+        found = [(inlet, inlet.reading.take(inlet.bronze.position())) for inlet in self._inlets]
+        taken = [(inlet, batch) for inlet, batch in found if batch is not None]
+        if not taken:
             return None
-        batch = taken.batch
         self._is_level = False
-        self._bronze.append(batch)
-        judgement = taken.judgement.result()
-        if batch.has_more:
-            self._reading.read_ahead(batch.next_position)
-        for writer, take in self._judged_tables():
-            self._bronze.behind(writer)  # reads the progress, so that a rival is noticed
-            take(judgement, batch)
+        for inlet, that in taken:
+            inlet.bronze.append(that.batch)
+        judgement = Judgement.of_all([that.judgement.result() for _, that in taken])
+        for inlet, that in taken:
+            if that.batch.has_more:
+                inlet.reading.read_ahead(that.batch.next_position)
+        batches = [(inlet, that.batch) for inlet, that in taken]
+        progress = _progress(batches)
+        for writer, rows in self._judged_tables():
+            for inlet, _ in batches:
+                inlet.bronze.behind(writer)  # reads the progress, so that a rival is noticed
+            writer.append(rows(judgement), progress)
         before = self._silver.version
-        result = self._take_into_silver(judgement, batch)
+        change = self._take_into_silver(judgement, batches)
         if self._silver.version == before + 1:
-            self._followers.follow(SilverStep(result.change, judgement))
+            self._followers.follow(SilverStep(change, judgement.tallies()))
         else:  # a rebuild or a compaction came in between: its log says what it did
-            self._followers.catch_up(self._silver.version, self._bronze.partitions())
+            self._followers.catch_up(self._silver.version, self._inlets)
         self._is_level = True
         return Step(
-            records=batch.records.height,
-            ingestion_hours=batch.ingestion_hours(),
-            event_hours=_by_event_hour(result.change.added),
-            kept=result.change.added.height,
-            duplicates=judgement.accepted.height - result.change.added.height,
-            displaced=result.change.removed.height,
+            records=sum(batch.records.height for _, batch in batches),
+            received={inlet.stream.table.name: batch.ingestion_hours() for inlet, batch in batches},
+            event_hours=_by_event_hour(change.added),
+            kept=change.added.height,
+            duplicates=judgement.accepted.height - change.added.height,
+            displaced=change.removed.height,
             quarantined=judgement.quarantined.height,
             dead_lettered=judgement.dead_lettered.height,
-            has_more=batch.has_more,
+            has_more=any(batch.has_more for _, batch in batches),
         )
 
-    def _judged_tables(self) -> tuple[tuple[Writer, Callable[[Judgement, Batch], None]], ...]:
-        """The tables that are functions of each record alone, and how each takes a batch in."""
-
-        def into(writer: Writer, rows: Callable[[Judgement], pl.DataFrame]) -> Callable[[Judgement, Batch], None]:
-            return lambda judgement, batch: _ignore(writer.append(rows(judgement), batch.next_position.transactions()))
-
+    def _judged_tables(self) -> tuple[tuple[Writer, Callable[[Judgement], pl.DataFrame]], ...]:
+        """The tables that are functions of each record alone, and what each takes of a judgement."""
         return (
-            (self._dead_letters, into(self._dead_letters, lambda j: j.dead_lettered)),
-            (self._quarantine, into(self._quarantine, lambda j: j.quarantined)),
-            (self._late_arrivals, into(self._late_arrivals, lambda j: late_arrivals.transform(j.accepted))),
+            (self._dead_letters, lambda judgement: judgement.dead_lettered),
+            (self._quarantine, lambda judgement: judgement.quarantined),
+            (self._late_arrivals, _late),
         )
 
-    def _catch_up(self, writer: Writer, take: Callable[[Judgement, Batch], None]) -> None:
-        for batch in self._bronze.lacking(writer, self._settings.micro_batch_records):
-            take(CLIENT_EVENTS.judge(batch.records, self._settings), batch)
+    def _take_into_silver(self, judgement: Judgement, batches: Sequence[tuple[Inlet, Batch]]) -> Change:
+        for inlet, _ in batches:
+            inlet.bronze.behind(self._silver)
+        ranges = " OR ".join(_sql_range(batch) for _, batch in batches)
+        return self._add_to_silver(judgement, {**_progress(batches), **self._watermark(judgement)}, ranges)
 
-    def _take_into_silver(self, judgement: Judgement, batch: Batch) -> SilverStep:
-        self._bronze.behind(self._silver)
-        progress = {**batch.next_position.transactions(), **self._watermark(judgement)}
+    def _add_to_silver(self, judgement: Judgement, progress: Mapping[str, int], ranges: str | None = None) -> Change:
+        """Add what stands of some valid events, and record progress.
+
+        Args:
+            judgement: Has the events.
+            progress: Recorded.
+            ranges: SQL that selects the events' records; by their coordinates where None.
+        """
         rows = events.transform(judgement.accepted)
 
-        def attempt() -> SilverStep:
+        def attempt() -> Change:
             self._silver.refresh()
             found = events.arrivals(self._lake, self._silver.handle, rows, known=self._key_hashes)
             predicate = None
             if not found.displaced.is_empty():
-                predicate = f"({events.sql_displaced(found.displaced)}) OR ({_sql_range(batch)})"
+                predicate = f"({events.sql_displaced(found.displaced)}) OR ({ranges or sql_coordinates(rows)})"
             version = self._silver.commit(found.kept, progress, predicate=predicate)
-            change = Change(version, found.kept.select(events.FOLLOWED), found.displaced.select(events.FOLLOWED))
-            return SilverStep(change, judgement)
+            return Change(version, found.kept.select(events.FOLLOWED), found.displaced.select(events.FOLLOWED))
 
         return retrying(f"append to {events.TABLE.name}", attempt)
 
     def _watermark(self, judgement: Judgement) -> dict[str, int]:
-        """What the stream's watermark and the newest seen of each partition become with a batch."""
+        """What the watermark and the newest seen of each topic partition become with a batch."""
         seen = (
             judgement.accepted.lazy()
-            .group_by("partition")
+            .group_by("topic", "partition")
             .agg(pl.col("occurred_at", "ingested_at").max().dt.timestamp("us"))
             .collect()
         )
-        came = {partition: (event, record) for partition, event, record in seen.iter_rows()}
-        newest: dict[int, Newest] = {}
+        came = {(topic, partition): (event, record) for topic, partition, event, record in seen.iter_rows()}
+        newest: dict[tuple[str, int], Newest] = {}
         progress: dict[str, int] = {}
-        for partition in self.position().offsets:
-            names = epochs.newest_apps(self._bronze.topic, self._bronze.epoch, partition)
+        for key, names in self._newest_apps():
             then = [self._silver.progress(name) for name in names]
-            known = [value for value in (*then, *came.get(partition, ())) if value is not None]
+            known = [value for value in (*then, *came.get(key, ())) if value is not None]
             if not known:
                 continue
             event, record = (
                 max(value for value in pair if value is not None)
-                for pair in zip(then, came.get(partition, (None, None)), strict=True)
+                for pair in zip(then, came.get(key, (None, None)), strict=True)
             )
             progress |= {names[0]: event, names[1]: record}
-            newest[partition] = Newest(_instant(event), _instant(record))
-        name = epochs.watermark_app(self._bronze.topic)
-        before = self._silver.progress(name)
+            newest[key] = Newest(_instant(event), _instant(record))
+        before = self._silver.progress(epochs.WATERMARK_APP)
         now = watermark(
             newest,
             self._settings.expected_disorder,
             self._settings.idle_after,
             None if before is None else _instant(before),
         )
-        return progress if now is None else {**progress, name: _microseconds(now)}
+        return progress if now is None else {**progress, epochs.WATERMARK_APP: _microseconds(now)}
+
+    def _newest_apps(self) -> Iterator[tuple[tuple[str, int], tuple[str, str]]]:
+        """The topic partitions, each with the names of its newest event and record."""
+        for inlet in self._inlets:
+            topic, epoch = inlet.bronze.topic, inlet.bronze.epoch
+            for partition in inlet.bronze.position().offsets:
+                yield (topic, partition), epochs.newest_apps(topic, epoch, partition)
+
+
+def _late(judgement: Judgement) -> pl.DataFrame:
+    return late_arrivals.transform(judgement.accepted)
+
+
+def _progress(batches: Sequence[tuple[Inlet, Batch]]) -> dict[str, int]:
+    return {app: offset for _, batch in batches for app, offset in batch.next_position.transactions().items()}
 
 
 def _sql_range(batch: Batch) -> str:
@@ -215,7 +250,3 @@ def _instant(microseconds: int) -> datetime:
 
 def _microseconds(instant: datetime) -> int:
     return (instant - _EPOCH_ZERO) // timedelta(microseconds=1)
-
-
-def _ignore(_: object) -> None:
-    """Drop a result that the caller has no use for."""

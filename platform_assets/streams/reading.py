@@ -40,9 +40,7 @@ class Reading:
         judge: What becomes of records.
     """
 
-    def __init__(
-        self, source: RecordSource, settings: Settings, judge: Callable[[pl.DataFrame, Settings], Judgement]
-    ) -> None:
+    def __init__(self, source: RecordSource, settings: Settings, judge: Callable[[pl.DataFrame], Judgement]) -> None:
         self._source = source
         self._settings = settings
         self._judge = judge
@@ -61,7 +59,9 @@ class Reading:
         return self._thread.submit(self._read, position).result()
 
     def read_ahead(self, position: Position) -> None:
-        """Begin to read what `take` will be asked for next."""
+        """Begin to read what `take` will be asked for next, where that is not under way."""
+        if self._ahead is not None and self._ahead[0] == position:
+            return
         self.forget()
         self._ahead = position, self._thread.submit(self._read, position)
 
@@ -80,4 +80,4 @@ class Reading:
         batch = self._source.read(position, settings.micro_batch_records, settings.micro_batch_bytes)
         if batch is None:
             return None
-        return Taken(batch, self._thread.submit(self._judge, batch.records, settings))
+        return Taken(batch, self._thread.submit(self._judge, batch.records))

@@ -12,12 +12,15 @@ from datetime import timedelta
 import polars as pl
 
 from partitions import Window, floor_hour
-from platform_assets.bronze import client_events, dead_letters
+from platform_assets.bronze import dead_letters
 from platform_assets.bronze import records as received
 from platform_assets.platform import REBUILD_AT_ONCE, Platform
-from platform_assets.silver import events, late_arrivals, outcomes, quarantine, row_changes
+from platform_assets.silver import admissions, events, late_arrivals, outcomes, quarantine, row_changes
 from platform_assets.silver.judgement import Judgement
-from platform_assets.streams.stream import CLIENT_EVENTS, OLTP_CHANGES, STREAMS, Stream
+from platform_assets.silver.outcomes import Tallies
+from platform_assets.streams import event_rebuild
+from platform_assets.streams.judging import Judging, rules_of
+from platform_assets.streams.stream import EVENT_STREAMS, OLTP_CHANGES, STREAMS, Stream
 from platform_assets.table import Table
 from resources.lake import retrying, within
 from resources.records import RECORD_SCHEMA, in_ranges
@@ -45,19 +48,22 @@ def rebuild_from_records(
     Raises:
         RebuildRefused: Bronze no longer holds all the records of the window.
     """
-    lake = platform.lake
-    for stream in streams:
-        received.refuse_if_gone(lake, stream.table, table.name, window)
+    lake, judgings = platform.lake, _judgings(platform, streams)
+    for judging in judgings:
+        received.refuse_if_gone(lake, judging.stream.table, table.name, window)
     for part in window.split(REBUILD_AT_ONCE):
 
         def attempt(part: Window = part) -> int:
             handle = lake.open(table)
             ingested = Window(part.start - timedelta(hours=1), part.end + reach) if reach else part
-            judged = []
-            for stream in streams:
-                records = lake.scan(stream.table, ingested).select(RECORD_SCHEMA.names()).collect()
+            judged = [table.empty()]
+            for judging in judgings:
+                level = admissions.level(handle, judging.stream.name)
+                records = lake.scan(judging.stream.table, ingested).select(RECORD_SCHEMA.names()).collect()
+                if reach:  # a replay may have let in what came later than that
+                    records = pl.concat([records, judging.admitted_late(part, ingested, level)])
                 progress = received.progress_of(handle, records)
-                judged.append(rows(stream.judge(records.filter(in_ranges({}, progress)), platform.settings)))
+                judged.append(rows(judging.again(records.filter(in_ranges({}, progress)), level)))
             return lake.replace(table, handle, pl.concat(judged).filter(within(table, part)), part)
 
         retrying(f"rebuild of {table.name}", attempt)
@@ -80,7 +86,7 @@ def rebuild_late_arrivals(platform: Platform, window: Window) -> None:
         late_arrivals.TABLE,
         window,
         lambda judgement: late_arrivals.transform(judgement.accepted),
-        streams=(CLIENT_EVENTS,),
+        streams=EVENT_STREAMS,
         reach=platform.settings.allowed_lateness,
     )
 
@@ -106,9 +112,10 @@ def rebuild_row_changes(platform: Platform) -> None:
 
 
 def rebuild_events(platform: Platform, window: Window) -> None:
-    """Judge a window's records again and tell duplicates again; see `events.rebuild`."""
+    """Judge a window's records again and tell duplicates again; see `event_rebuild.rebuild`."""
+    judgings = _judgings(platform, EVENT_STREAMS)
     for part in window.split(REBUILD_AT_ONCE):
-        events.rebuild(platform.lake, platform.settings.allowed_lateness, part)
+        event_rebuild.rebuild(platform.lake, judgings, part)
 
 
 def rebuild_outcomes(platform: Platform, window: Window) -> None:
@@ -120,22 +127,31 @@ def rebuild_outcomes(platform: Platform, window: Window) -> None:
     Raises:
         RebuildRefused: Bronze no longer holds all the records of the window.
     """
-    lake = platform.lake
-    received.refuse_if_gone(lake, client_events.TABLE, outcomes.TABLE.name, window)
+    lake, judgings = platform.lake, _judgings(platform, EVENT_STREAMS)
+    for judging in judgings:
+        received.refuse_if_gone(lake, judging.stream.table, outcomes.TABLE.name, window)
     for part in window.split(REBUILD_AT_ONCE):
 
         def attempt(part: Window = part) -> int:
             handle = lake.open(outcomes.TABLE)
             version = handle.transaction_version(events.FOLLOWS) or 0
             silver = lake.open(events.TABLE, version)
-            records = lake.scan(client_events.TABLE, part).select(RECORD_SCHEMA.names()).collect()
-            progress = received.progress_of(silver, records)
-            judgement = CLIENT_EVENTS.judge(records.filter(in_ranges({}, progress)), platform.settings)
+            judged = []
+            for judging in judgings:
+                records = lake.scan(judging.stream.table, part).select(RECORD_SCHEMA.names()).collect()
+                known = records.filter(in_ranges({}, received.progress_of(silver, records)))
+                judged.append(judging.again(known, admissions.level(silver, judging.stream.name)).tallies())
             arrived = (pl.col("ingested_at") >= part.start) & (pl.col("ingested_at") < part.end)
             stored = lake.scan(events.TABLE, handle=silver).filter(arrived).select(events.FOLLOWED).collect()
             rows = outcomes.transform(
-                *judgement.tallies(), outcomes.tally(stored), outcomes.tally(stored.clear()), version
+                Tallies.total(judged), outcomes.tally(stored), outcomes.tally(stored.clear()), version
             )
             return lake.replace(outcomes.TABLE, handle, rows, part)
 
         retrying(f"rebuild of {outcomes.TABLE.name}", attempt)
+
+
+def _judgings(platform: Platform, streams: Sequence[Stream]) -> list[Judging]:
+    """The judges of streams, over one set of rules."""
+    rules = rules_of(platform.lake, platform.settings)
+    return [Judging(platform.lake, stream, rules) for stream in streams]

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from platform_assets.bronze import client_events, oltp_changes
+from platform_assets.bronze import backend_logs, client_events, oltp_changes
 from platform_assets.changes.judgement import judge_changes
-from platform_assets.silver.judgement import Judgement, judge
+from platform_assets.silver import events, row_changes
+from platform_assets.silver.judgement import Judgement, Rules, judge
 from platform_assets.table import Table
 from resources.settings import Settings
 
@@ -20,13 +21,15 @@ class Stream:
 
     Attributes:
         table: Where its records are kept as received.
+        silver: Where its valid records go.
         topic: The topic that the settings name; None where the deployment has no such stream.
         judge: What becomes of records, each judged alone.
     """
 
     table: Table
+    silver: Table
     topic: Callable[[Settings], str | None]
-    judge: Callable[[pl.DataFrame, Settings], Judgement]
+    judge: Callable[[pl.DataFrame, Rules], Judgement]
 
     @property
     def name(self) -> str:
@@ -46,18 +49,16 @@ class Stream:
         return topic
 
 
-CLIENT_EVENTS = Stream(
-    table=client_events.TABLE,
-    topic=lambda settings: settings.client_events_topic,
-    judge=lambda records, settings: judge(records, settings.allowed_lateness),
-)
+CLIENT_EVENTS = Stream(client_events.TABLE, events.TABLE, lambda settings: settings.client_events_topic, judge)
+BACKEND_LOGS = Stream(backend_logs.TABLE, events.TABLE, lambda settings: settings.backend_logs_topic, judge)
 OLTP_CHANGES = Stream(
-    table=oltp_changes.TABLE,
-    topic=lambda settings: settings.oltp_changes_topic,
-    judge=lambda records, _: judge_changes(records),
+    oltp_changes.TABLE, row_changes.TABLE, lambda settings: settings.oltp_changes_topic, judge_changes
 )
 
-STREAMS = (CLIENT_EVENTS, OLTP_CHANGES)
+EVENT_STREAMS = (CLIENT_EVENTS, BACKEND_LOGS)
+"""The streams of events; one writer takes them into silver together."""
+
+STREAMS = (*EVENT_STREAMS, OLTP_CHANGES)
 """Every stream."""
 
 

@@ -1,16 +1,22 @@
-"""The writer of a stream's bronze table: its epoch, how far it has read, and what a table below it lacks."""
+"""The writers of bronze tables: their epochs, how far they have read, and what a table below them lacks."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Self
 
+import polars as pl
+
 from platform_assets.bronze import records as received
+from platform_assets.silver import admissions
+from platform_assets.silver.judgement import Judgement, Rules
 from platform_assets.streams import epochs
+from platform_assets.streams.judging import Admitted, Judging
 from platform_assets.streams.reading import Reading
+from platform_assets.streams.stream import Stream
 from platform_assets.table import Table
-from resources.lake import Lake, Writer
+from resources.lake import Lake, Writer, retrying
 from resources.records import (
     RECORD_SCHEMA,
     Batch,
@@ -20,26 +26,75 @@ from resources.records import (
     identity_app,
     in_ranges,
     partitions_app,
+    sql_coordinates,
     start_app,
 )
-from resources.settings import StartAt
+from resources.settings import Settings, StartAt
 
 
 class TableAhead(RuntimeError):
     """A table has taken in more than the one above it holds: the lake was damaged, and nothing is read."""
 
 
+class Inlet:
+    """A stream on its way into the tables below its bronze table: read, judged, and kept as received.
+
+    Make it after the writers of the tables below bronze: were it older than they are, catching up would take their
+    progress back.
+
+    Args:
+        lake: The lake; the tables must exist.
+        source: Where records come from.
+        settings: Topic, sizes, and where a topic that was never read begins.
+        stream: The stream.
+        rules: What records are judged by.
+    """
+
+    def __init__(self, lake: Lake, source: RecordSource, settings: Settings, stream: Stream, rules: Rules) -> None:
+        self._settings = settings
+        self.stream = stream
+        self.judging = Judging(lake, stream, rules)
+        self.bronze = TopicWriter(lake, stream.table, source, stream.required_topic(settings), settings.start_at)
+        self.reading = Reading(source, settings, self.judging.first)
+        self._admissions = lake.open(admissions.TABLE)
+
+    @property
+    def topic_partitions(self) -> list[tuple[str, int, int]]:
+        """(topic, epoch, partition) of every topic partition of every epoch that bronze has read."""
+        return self.bronze.partitions()
+
+    def lacking(self, writer: Writer) -> Iterator[tuple[Judgement, Batch]]:
+        """What a table below bronze has not taken in, judged as it was judged; take each in before the next."""
+        for batch in self.bronze.lacking(writer, self._settings.micro_batch_records):
+            yield self.judging.again(batch.records, self._level(writer)), batch
+
+    def admitted(self, writer: Writer) -> Iterator[tuple[Admitted, dict[str, int]]]:
+        """What was admitted and a table has not taken in, with the progress to record; take each in before the next."""
+        while self.has_admissions(writer):
+            level = self._level(writer)
+            yield self.judging.admitted(level, level + 1), {admissions.taken_in(self.stream.name): level + 1}
+
+    def has_admissions(self, writer: Writer) -> bool:
+        """Whether something was admitted that a table has not taken in. Costs a look at one log."""
+        self._admissions.update_incremental()
+        return self._level(writer) < admissions.level(self._admissions, self.stream.name)
+
+    def _level(self, writer: Writer) -> int:
+        return writer.progress(admissions.taken_in(self.stream.name)) or 0
+
+
 class StreamWriter:
     """What the writers of all streams share: they read ahead and are context managers, or `close` them.
 
     Args:
-        reading: Reads the stream.
-        bronze: Writes what was read.
+        inlets: The streams.
+        refusals: The writers of the tables of refusals.
     """
 
-    def __init__(self, reading: Reading, bronze: TopicWriter) -> None:
-        self._reading = reading
-        self._bronze = bronze
+    def __init__(self, inlets: Sequence[Inlet], refusals: Sequence[Writer]) -> None:
+        self._inlets = tuple(inlets)
+        self._refusals = tuple(refusals)
+        self._is_level = False
 
     def __enter__(self) -> Self:
         return self
@@ -51,18 +106,52 @@ class StreamWriter:
 
     def close(self) -> None:
         """Stop reading; call before the source is closed. What was committed stays, and nothing else matters."""
-        self._reading.close()
+        for inlet in self._inlets:
+            inlet.reading.close()
 
-    def position(self) -> Position:
-        """How far bronze has read, new topic partitions included."""
-        return self._bronze.position()
+    def position(self, topic: str | None = None) -> Position:
+        """How far bronze has read a topic (the first stream's), new topic partitions included."""
+        inlet = next(inlet for inlet in self._inlets if topic in {None, inlet.bronze.topic})
+        return inlet.bronze.position()
+
+    def _take(self, rows: Callable[[Judgement], pl.DataFrame], writer: Writer, inlet: Inlet) -> None:
+        """Bring a table that has a row, or none, for each record to where bronze is."""
+        for judgement, batch in inlet.lacking(writer):
+            writer.append(rows(judgement), batch.next_position.transactions())
+
+    def _let_in(self, rows: Callable[[Judgement], pl.DataFrame], writer: Writer, inlet: Inlet) -> None:
+        """Let a table of valid records take in what was admitted."""
+        for admitted, progress in inlet.admitted(writer):
+            writer.append(rows(admitted.judgement), progress)
+
+    def _let_out(self, inlet: Inlet) -> None:
+        """Take what was admitted out of the tables of refusals. Call after it was let in."""
+        for writer in self._refusals:
+            for admitted, progress in inlet.admitted(writer):
+                _remove(writer, admitted.let_in, progress)
+
+    def _has_admissions(self) -> bool:
+        """Whether a replay let something in that is not taken in yet."""
+        return any(inlet.has_admissions(writer) for inlet in self._inlets for writer in self._refusals)
+
+
+def _remove(writer: Writer, rows: pl.DataFrame, progress: dict[str, int]) -> None:
+    """Remove records from a table of refusals, and record the progress, in one commit."""
+    if rows.is_empty():
+        writer.record(progress)
+        return
+    dates = ", ".join(f"'{day}'" for day in rows["ingestion_date"].unique().sort())
+    predicate = f"ingestion_date IN ({dates}) AND ({sql_coordinates(rows)})"
+
+    def attempt() -> int:
+        writer.refresh()
+        return writer.commit(pl.DataFrame(schema=writer.table.schema), progress, predicate=predicate)
+
+    retrying(f"removal from {writer.table.name}", attempt)
 
 
 class TopicWriter:
     """The one writer of a topic's records into bronze; opens the first epoch of a topic that was never read.
-
-    Make it after the writers of the tables below bronze: were it older than they are, catching up would take their
-    progress back.
 
     Args:
         lake: The lake; the table must exist.

@@ -33,6 +33,7 @@ from support.lakes import (
     assert_same,
     drain,
     new_lake,
+    rebuild_silver,
     stream_settings,
     version_of,
 )
@@ -164,13 +165,13 @@ def test_rebuilds_beside_a_process_that_reads(lake: Lake, stream: Stream, held: 
     rebuilt = 0
     while child.poll() is None and rebuilt < REBUILDS:
         first = rng.randrange(0, 1500, 60)
-        events.rebuild(lake, ALLOWED_LATENESS, Window(at(first), at(first + rng.choice([60, 240, 1500]))))
+        rebuild_silver(lake, Window(at(first), at(first + rng.choice([60, 240, 1500]))))
         rebuilt += version_of(lake, events.TABLE) > 0
     _, errors = child.communicate()
     assert child.returncode == 0, errors
     assert rebuilt > 0
     assert_nothing_lost_or_doubled(lake, held, undisturbed)
-    events.rebuild(lake, ALLOWED_LATENESS, Window(START, at(3000)))
+    rebuild_silver(lake, Window(START, at(3000)))
     assert_nothing_lost_or_doubled(lake, held, undisturbed)
 
 

@@ -45,6 +45,7 @@ from support.lakes import (
     die,
     drain,
     new_lake,
+    rebuild_silver,
     stream_settings,
 )
 from support.records import START, TOPIC, Record, at, event, record, source
@@ -198,7 +199,7 @@ def test_a_rebuild_at_every_moment_of_a_batch(
             pass
 
     def rebuild(lake: EventfulLake) -> None:
-        events.rebuild(Lake(lake.url), ALLOWED_LATENESS, HOURS)
+        rebuild_silver(Lake(lake.url), HOURS)
 
     for told, lake in lives(eventful, act, rebuild, ("before", "after")):
         assert_nothing_lost_or_doubled(told, lake, held, undisturbed)
@@ -209,7 +210,7 @@ def test_batches_at_every_moment_of_a_rebuild(
     window: Window, eventful: Callable[[], EventfulLake], held: FrameSource, undisturbed: Lake
 ) -> None:
     def rebuild(lake: EventfulLake) -> None:
-        events.rebuild(lake, ALLOWED_LATENESS, window)
+        rebuild_silver(lake, window)
 
     for told, lake in lives(eventful, rebuild, lambda lake: drain(Lake(lake.url), held)):
         assert_nothing_lost_or_doubled(told, lake, held, undisturbed)
@@ -309,8 +310,8 @@ def test_what_a_rebuild_changes_is_followed(eventful: Callable[[], EventfulLake]
     batches = writer(lake, held)
     before = lake.scan(events.TABLE).collect().height
     lake.happenings = {
-        next_moment(lake, held, "before writing silver/events"): lambda: events.rebuild(
-            Lake(lake.url), timedelta(minutes=1), HOURS
+        next_moment(lake, held, "before writing silver/events"): lambda: rebuild_silver(
+            Lake(lake.url), HOURS, timedelta(minutes=1)
         )
     }
     step = batches.step()

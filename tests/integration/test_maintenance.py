@@ -29,7 +29,7 @@ from platform_assets.silver import events, touched_hours
 from platform_assets.streams.rebuilds import rebuild_events, rebuild_outcomes
 from resources.lake import LOG_RETENTION_HOURS, Lake, VersionGone, changes
 from resources.settings import Settings
-from support.lakes import ALLOWED_LATENESS, assert_conserved, drain, stream_settings
+from support.lakes import assert_conserved, drain, rebuild_silver, stream_settings
 from support.records import TOPIC, at, event, record, source
 
 WEEK = timedelta(days=7)
@@ -96,7 +96,7 @@ def test_silvers_log_is_kept_for_those_who_follow_it(lake: Lake, *, compaction: 
     drain(lake, HELD, stream_settings(1))
     lake.open(events.TABLE).delete("offset = 3")  # damage behind the platform's back
     drain(lake, HELD, stream_settings(1))
-    events.rebuild(lake, ALLOWED_LATENESS, HOUR)  # mended by a backfill; nothing arrives then for hours
+    rebuild_silver(lake, HOUR)  # mended by a backfill; nothing arrives then for hours
     quiet_hours(lake, compaction=compaction)
     drain(lake, HELD)
     live = lake.scan(live_metrics.TABLE).select(pl.col("events").sum()).collect().item()

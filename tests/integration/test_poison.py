@@ -15,7 +15,7 @@ from platform_assets.silver import events, outcomes, quarantine
 from resources.lake import Lake
 from resources.records import FrameSource
 from resources.settings import Settings
-from support.lakes import assert_conserved, drain
+from support.lakes import assert_conserved, drain, rebuild_silver
 from support.records import START, TOPIC, Record, at, encoded, event, frame, record
 
 MEGABYTE = 2**20
@@ -157,7 +157,7 @@ def assert_ended(lake: Lake, poison: Record, ends: str, reason: str) -> None:
 def assert_still_usable(lake: Lake, records: list[Record], settings: Settings) -> None:
     """Assert that the tables can be compacted, rebuilt, added to, and read by whoever has Python."""
     lake.open(events.TABLE).optimize.compact()
-    events.rebuild(lake, settings.allowed_lateness, Window(START, at(60)))
+    rebuild_silver(lake, Window(START, at(60)), settings.allowed_lateness)
     ends = {partition: 1 + max(r.offset for r in records if r.partition == partition) for partition in (0, 1)}
     again = replace(records[0], partition=1, offset=ends[1], ingested_at=at(70))
     more = [*records, again, *healthy(20, 1, ends[1] + 1), *healthy(23, 0, ends[0])]

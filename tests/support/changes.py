@@ -8,10 +8,11 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from platform_assets.bronze import dead_letters, oltp_changes
+from platform_assets.bronze import dead_letters, oltp_changes, schemas
 from platform_assets.changes.dimensions import DIMENSIONS
-from platform_assets.silver import quarantine, row_changes
+from platform_assets.silver import admissions, quarantine, row_changes
 from platform_assets.streams.change_batches import ChangeBatches
+from platform_assets.streams.stream import EVENT_STREAMS
 from resources.lake import Lake
 from resources.records import FrameSource, RecordSource
 from resources.settings import Settings
@@ -69,7 +70,8 @@ def source(made: Iterable[Record], partitions: int = 1) -> FrameSource:
 def new_lake(folder: Path) -> Lake:
     """A lake with all tables of the changes' stream, empty."""
     lake = Lake(str(folder))
-    for table in CHANGE_TABLES:
+    # What all streams refuse is in the same tables: a rebuild of those looks into all of them.
+    for table in (*CHANGE_TABLES, *(stream.table for stream in EVENT_STREAMS), schemas.TABLE, admissions.TABLE):
         lake.create(table)
     return lake
 

@@ -14,14 +14,19 @@ from urllib.parse import unquote
 import polars as pl
 from deltalake import DeltaTable
 
-from platform_assets.bronze import client_events, dead_letters, oltp_changes
+from partitions import Window
+from platform_assets.bronze import backend_logs, client_events, dead_letters, oltp_changes, schemas
 from platform_assets.gold import live_metrics
-from platform_assets.silver import events, late_arrivals, outcomes, quarantine, touched_hours
-from platform_assets.streams import epochs
+from platform_assets.silver import admissions, events, late_arrivals, outcomes, quarantine, touched_hours
+from platform_assets.silver.judgement import Rules
+from platform_assets.streams import epochs, event_rebuild
+from platform_assets.streams.judging import Judging
 from platform_assets.streams.micro_batches import MicroBatches
+from platform_assets.streams.stream import EVENT_STREAMS
 from platform_assets.table import Table
 from resources.lake import Lake
 from resources.records import RecordSource
+from resources.schemas import NoRegistry
 from resources.settings import Settings
 from support.reference import Expected
 
@@ -50,7 +55,7 @@ def new_lake(folder: Path) -> Lake:
     """A lake with all tables of the stream, empty."""
     lake = Lake(str(folder))
     # What both streams refuse is in the same tables: a rebuild of those looks into both.
-    for table in (*STREAM_TABLES, oltp_changes.TABLE):
+    for table in (*STREAM_TABLES, backend_logs.TABLE, oltp_changes.TABLE, schemas.TABLE, admissions.TABLE):
         lake.create(table)
     return lake
 
@@ -66,6 +71,12 @@ def drain(lake: Lake, source: RecordSource, settings: Settings | None = None) ->
     while batches.step() is not None:
         pass
     return batches
+
+
+def rebuild_silver(lake: Lake, window: Window, allowed_lateness: timedelta = ALLOWED_LATENESS) -> None:
+    """Rebuild a window of `silver/events`."""
+    rules = Rules(allowed_lateness, NoRegistry())
+    event_rebuild.rebuild(lake, [Judging(lake, stream, rules) for stream in EVENT_STREAMS], window)
 
 
 def substance(lake: Lake) -> dict[str, list[tuple[Any, ...]]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -51,6 +51,11 @@ class Run:
         run.__init__(platform, source, now.astimezone(UTC))  # type: ignore[misc]
         run.send(values)
         return run
+
+    def reconfigure(self, **changes: object) -> None:
+        """Go on with other settings, as after a restart."""
+        changed = Settings.model_validate({**self.platform.settings.model_dump(), **changes})
+        self.platform = replace(self.platform, settings=changed)
 
     @property
     def lake(self) -> Lake:

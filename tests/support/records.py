@@ -9,12 +9,17 @@ from datetime import UTC, datetime, timedelta
 
 import polars as pl
 
+from platform_assets.silver.judgement import Rules
 from resources.records import RECORD_SCHEMA, FrameSource
+from resources.schemas import NoRegistry
 
 TOPIC = "client_events"
 START = datetime(2026, 11, 20, 22, tzinfo=UTC)
 """Two hours before midnight, so that a few hours of events have two dates."""
 MINUTE = timedelta(minutes=1)
+
+RULES = Rules(timedelta(days=7), NoRegistry())
+"""What records are judged by where nothing else is said: no schema is known."""
 
 
 @dataclass(frozen=True)

@@ -15,14 +15,14 @@ from platform_assets.streams.stream import STREAMS, named
 from platform_assets.table import Column
 from resources.settings import Settings
 from support.changes import change, records, user
-from support.records import at, frame
+from support.records import RULES, at, frame
 
 ORDER = {"order_id": "o1", "user_id": "u1", "status": "placed", "amount": "12.50", "currency": "EUR"}
 
 
 def judged(*values: dict[str, Any] | bytes | None) -> tuple[list[dict[str, Any]], list[list[str]], list[list[str]]]:
     """Row changes, reasons of quarantine, reasons of dead letters."""
-    found = judge_changes(frame(records(values)))
+    found = judge_changes(frame(records(values)), RULES)
     return (
         found.accepted.sort("offset").to_dicts(),
         found.quarantined.sort("offset")["reasons"].to_list(),
@@ -190,7 +190,7 @@ def test_a_dimension_must_take_its_key() -> None:
 
 def test_streams_are_found_by_name() -> None:
     assert [named(stream.name) for stream in STREAMS] == list(STREAMS)
-    with pytest.raises(ValueError, match="'orders' is no stream; there are client_events, oltp_changes"):
+    with pytest.raises(ValueError, match="'orders' is no stream; there are client_events, backend_logs, oltp_changes"):
         named("orders")
     with pytest.raises(ValueError, match="HEADWATER_OLTP_CHANGES_TOPIC"):
         named("oltp_changes").required_topic(Settings())

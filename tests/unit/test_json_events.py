@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resources.json_events import MAX_EVENT_BYTES, decode
+from resources.events import decode
+from resources.json_events import MAX_EVENT_BYTES
 from resources.records import RECORD_SCHEMA
+from resources.schemas import NoRegistry
 
 GOOD = {
     "event_id": "e1",
@@ -41,7 +43,7 @@ def without(name: str) -> bytes:
 
 
 def test_a_good_event_becomes_columns() -> None:
-    decoded = decode(records([encoded(session_seq=7, consent=["ads"], unknown={"x": 1})]))
+    decoded = decode(records([encoded(session_seq=7, consent=["ads"], unknown={"x": 1})]), NoRegistry())
     row = decoded.events.row(0, named=True)
     assert row["client_occurred_at"] == datetime(2026, 1, 1, 0, 0, 0, 1, UTC)
     assert row["received_at"] == datetime(2026, 1, 1, tzinfo=UTC)
@@ -70,7 +72,7 @@ def test_a_good_event_becomes_columns() -> None:
     ],
 )
 def test_what_is_no_json_object_is_dead_lettered(value: bytes | None, reason: str) -> None:
-    decoded = decode(records([encoded(), value, encoded()]))
+    decoded = decode(records([encoded(), value, encoded()]), NoRegistry())
     assert decoded.events["offset"].to_list() == [0, 2]
     assert decoded.malformed.is_empty()
     assert decoded.undecodable["offset"].to_list() == [1]
@@ -97,26 +99,26 @@ def test_what_is_no_json_object_is_dead_lettered(value: bytes | None, reason: st
     ],
 )
 def test_a_wrong_shape_is_quarantined_with_every_reason(value: bytes, reasons: list[str]) -> None:
-    decoded = decode(records([encoded(), value]))
+    decoded = decode(records([encoded(), value]), NoRegistry())
     assert decoded.events.height == 1
     assert decoded.undecodable.is_empty()
     assert decoded.malformed["reasons"].to_list() == [reasons]
 
 
 def test_a_field_name_inside_the_properties_is_no_repetition() -> None:
-    decoded = decode(records([encoded(properties={"event_id": "inner"}), encoded(properties=None)]))
+    decoded = decode(records([encoded(properties={"event_id": "inner"}), encoded(properties=None)]), NoRegistry())
     assert decoded.events.height == 2
     assert decoded.events["properties"].to_list() == ['{"event_id": "inner"}', "{}"]
 
 
 def test_a_timestamp_that_is_none_is_named() -> None:
-    decoded = decode(records([encoded(received_at="yesterday", client_sent_at="2026-01-01T00:00:00")]))
+    decoded = decode(records([encoded(received_at="yesterday", client_sent_at="2026-01-01T00:00:00")]), NoRegistry())
     assert sorted(decoded.events["bad_timestamps"][0]) == ["client_sent_at", "received_at"]
 
 
 def test_the_key_hash_is_of_the_instant_not_of_its_spelling() -> None:
     spelled = ["2026-01-01T00:00:00Z", "2026-01-01T01:00:00.000+01:00", "2026-01-01T00:00:01Z"]
-    hashes = decode(records([encoded(client_occurred_at=s) for s in spelled])).events["key_hash"]
+    hashes = decode(records([encoded(client_occurred_at=s) for s in spelled]), NoRegistry()).events["key_hash"]
     assert hashes[0] == hashes[1] != hashes[2]
     # The hash is stored: it must be the same in every release.
     assert hashes[0] == KEY_HASH_OF_E1
@@ -145,7 +147,7 @@ json_values = st.recursive(
     )
 )
 def test_every_record_ends_in_exactly_one_place(values: list[bytes | None]) -> None:
-    decoded = decode(records(values))
+    decoded = decode(records(values), NoRegistry())
     ends = [*decoded.events["offset"], *decoded.malformed["offset"], *decoded.undecodable["offset"]]
     assert sorted(ends) == list(range(len(values)))
     good = [i for i, value in enumerate(values) if value == encoded()]

@@ -20,8 +20,9 @@ from local_stack.loader.retention import objection
 from local_stack.loader.rows import rows
 from local_stack.loader.state import taken_up
 from local_stack.loader.survey import survey
-from resources.json_events import decode
+from resources.events import decode
 from resources.records import RECORD_SCHEMA, Held
+from resources.schemas import NoRegistry
 
 DAY_MS = 86_400_000
 NOW_MS = 1_800_000_000_000
@@ -76,7 +77,7 @@ def test_a_row_becomes_an_event_that_the_platform_decodes(tmp_path: Path) -> Non
     assert record.key == b"7"
     assert record.timestamp_ms == at.timestamp() * 1000
     frame = pl.DataFrame([("t", 1, 0, 0, at, None, record.value, None)], schema=RECORD_SCHEMA, orient="row")
-    event = decode(frame).events.row(0, named=True)
+    event = decode(frame, NoRegistry()).events.row(0, named=True)
     assert event["event_id"] == "0123456789abcdef" * 2 + "-2"
     assert (event["source"], event["event_name"], event["schema_ref"]) == ("shop", "bought", "bought/1")
     assert event["client_occurred_at"] == event["received_at"] == at

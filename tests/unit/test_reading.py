@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from platform_assets.silver.judgement import judge
 from platform_assets.streams.reading import Reading
-from platform_assets.streams.stream import CLIENT_EVENTS
 from resources.records import Batch, FrameSource, Position, RecordsGone
 from resources.settings import Settings
-from support.records import TOPIC, Record, at, encoded, numbered, source
+from support.records import RULES, TOPIC, Record, at, encoded, numbered, source
 from support.records import event as an_event
 
 
@@ -39,7 +39,7 @@ def watched() -> Watched:
 
 @pytest.fixture
 def reading(watched: Watched) -> Iterator[Reading]:
-    reading = Reading(watched, Settings(micro_batch_records=2), CLIENT_EVENTS.judge)
+    reading = Reading(watched, Settings(micro_batch_records=2), lambda records: judge(records, RULES))
     yield reading
     reading.close()
 
