@@ -41,7 +41,7 @@ class Dimensions:
 
     def __init__(self, lake: Lake) -> None:
         self._lake = lake
-        self._writers = {dimension.name: Writer(lake, dimension.table) for dimension in DIMENSIONS}
+        self._writers = {dimension.table.name: Writer(lake, dimension.table) for dimension in DIMENSIONS}
 
     def catch_up(self) -> list[Dimension]:
         """Take in what `silver/row_changes` holds, in one commit a dimension. Returns those whose rows changed.
@@ -52,10 +52,14 @@ class Dimensions:
         source = self._lake.open(row_changes.TABLE)
         taken = {name: writer.progress(row_changes.FOLLOWS) or 0 for name, writer in self._writers.items()}
         spans = {since: touched(self._lake, since, source.version()) for since in set(taken.values())}
-        return [dimension for dimension in DIMENSIONS if self._take_in(dimension, spans[taken[dimension.name]], source)]
+        return [
+            dimension
+            for dimension in DIMENSIONS
+            if self._take_in(dimension, spans[taken[dimension.table.name]], source)
+        ]
 
     def _take_in(self, dimension: Dimension, span: Touched, source: DeltaTable) -> bool:
-        writer = self._writers[dimension.name]
+        writer = self._writers[dimension.table.name]
         if (writer.progress(row_changes.FOLLOWS) or 0) == source.version():
             return False
         keys = None

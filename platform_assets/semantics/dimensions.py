@@ -16,7 +16,8 @@ END_OF_TIME = datetime(9999, 12, 31, tzinfo=UTC)
 """`valid_to` of the version that is valid now."""
 
 _INSTANT = pl.Datetime("us", "UTC")
-_ORDER = ["lsn", "sequence"]
+ORDER = ["lsn", "sequence"]
+"""The order of the source's log, in which changes are applied."""
 
 
 def versions(changes: pl.LazyFrame, key: Sequence[str], tracked: Sequence[str]) -> pl.LazyFrame:
@@ -41,8 +42,8 @@ def versions(changes: pl.LazyFrame, key: Sequence[str], tracked: Sequence[str]) 
     names = [*key, *tracked]
     state = ["exists", *tracked]
     ordered = (
-        _applied(changes, key, tracked)
-        .sort(*key, *_ORDER)
+        applied(changes, key, tracked)
+        .sort(*key, *ORDER)
         .with_columns(exists=pl.col("op") != "d", valid_from=pl.col("changed_at").cum_max().over(key))
         .with_columns(pl.when("exists").then(pl.col(name)).alias(name) for name in tracked)
         # The state that an instant leaves behind: of its changes, the last.
@@ -73,8 +74,8 @@ def latest(changes: pl.LazyFrame, key: Sequence[str], columns: Sequence[str]) ->
     """
     last = [pl.col(name).filter(pl.col("op") != "d").last() for name in columns]
     return (
-        _applied(changes, key, columns)
-        .sort(*key, *_ORDER)
+        applied(changes, key, columns)
+        .sort(*key, *ORDER)
         .group_by(key)
         .agg(
             *last,
@@ -135,15 +136,24 @@ def as_of(
     )
 
 
-def _applied(changes: pl.LazyFrame, key: Sequence[str], columns: Sequence[str]) -> pl.LazyFrame:
-    """Each change once; a truncation as the deletion of every row that there ever was before it."""
+def applied(changes: pl.LazyFrame, key: Sequence[str], columns: Sequence[str]) -> pl.LazyFrame:
+    """Each change once; a truncation as the deletion of every row that there ever was before it.
+
+    Args:
+        changes: As for `versions`, with ``columns``.
+        key: The columns that identify a row.
+        columns: The columns wanted.
+
+    Returns:
+        ``lsn``, ``sequence``, ``op`` (never `t`), ``changed_at``, the key, ``columns``; in no order.
+    """
     # One position of the source's log may hold several rows: a snapshot's, or the two of a changed key.
-    once = changes.select(*_ORDER, "op", "changed_at", *key, *columns).unique([*_ORDER, "op", *key], keep="any")
+    once = changes.select(*ORDER, "op", "changed_at", *key, *columns).unique([*ORDER, "op", *key], keep="any")
     of_rows = once.filter(pl.col("op") != "t")
-    truncations = once.filter(pl.col("op") == "t").select(*_ORDER, "changed_at")
-    born = of_rows.sort(_ORDER).group_by(key).agg(born=pl.col("lsn").first(), as_number=pl.col("sequence").first())
+    truncations = once.filter(pl.col("op") == "t").select(*ORDER, "changed_at")
+    born = of_rows.sort(ORDER).group_by(key).agg(born=pl.col("lsn").first(), as_number=pl.col("sequence").first())
     is_after = (pl.col("lsn") > pl.col("born")) | (
         (pl.col("lsn") == pl.col("born")) & (pl.col("sequence") > pl.col("as_number"))
     )
-    wiped = truncations.join(born, how="cross").filter(is_after).select(*_ORDER, "changed_at", *key, op=pl.lit("d"))
+    wiped = truncations.join(born, how="cross").filter(is_after).select(*ORDER, "changed_at", *key, op=pl.lit("d"))
     return pl.concat([of_rows, wiped], how="diagonal")
