@@ -13,7 +13,7 @@ from platform_assets.changes.dimensions import DIMENSIONS
 from platform_assets.changes.following import rebuild as rebuild_dimension
 from platform_assets.feeds.job import FEEDS, no_file_set_aside, take_files
 from platform_assets.feeds.rebuilding import rebuild as rebuild_feed
-from platform_assets.gold import active_users, live_metrics, person_days
+from platform_assets.gold import active_users, fact_events, live_metrics, person_days
 from platform_assets.identity_assets import IDENTITY_POOL, no_super_nodes, persons_asset, preview_persons
 from platform_assets.maintenance import maintain, nightly, nightly_maintenance, regular_maintenance
 from platform_assets.ops import computations
@@ -56,6 +56,7 @@ TABLES: tuple[Table, ...] = (
     oltp_changes.TABLE,
     row_changes.TABLE,
     *(dimension.table for dimension in DIMENSIONS),
+    fact_events.TABLE,
     landed_files.TABLE,
     partner_files.TABLE,
     quarantined_rows.TABLE,
@@ -105,6 +106,12 @@ def assets(partitions: Partitions) -> list[dg.AssetsDefinition | dg.AssetSpec]:
             pool=IDENTITY_POOL,
         ),
         rebuilt_asset(active_users.TABLE, [person_days.TABLE], active_users.rebuild, partitions),
+        rebuilt_asset(
+            fact_events.TABLE,
+            [silver, *(join.dimension.table for join in fact_events.JOINS)],
+            fact_events.rebuild,
+            partitions,
+        ),
         *(rebuilt_asset(feed.table, [partner_files.TABLE], partial(rebuild_feed, feed), partitions) for feed in FEEDS),
         ledger_spec(landed_files.TABLE),
         ledger_spec(partner_files.TABLE, [landed_files.TABLE]),

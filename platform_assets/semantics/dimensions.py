@@ -7,7 +7,7 @@ snapshot (`r`), deleted (`d`), or the whole table truncated (`t`). Changes are a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
 import polars as pl
@@ -95,28 +95,36 @@ def as_of(
     at: str = "occurred_at",
     prefix: str = "",
 ) -> pl.LazyFrame:
-    """Facts with a dimension's attributes as of their time, and as they are now.
+    """Facts with a dimension's attributes as of their time, and as they are now: `as_it_was` and `as_it_is`."""
+    return as_it_is(as_it_was(facts, dimension, key, attributes, at, prefix), dimension, key, attributes, prefix)
+
+
+def as_it_was(
+    facts: pl.LazyFrame,
+    dimension: pl.LazyFrame,
+    key: Sequence[str],
+    attributes: Sequence[str],
+    at: str = "occurred_at",
+    prefix: str = "",
+) -> pl.LazyFrame:
+    """Facts with a dimension's attributes as of their time.
 
     Args:
         facts: The key and an instant.
         dimension: `versions`.
-        key: The columns that identify a row of it, in both.
+        key: The columns that identify a row of the dimension; the facts have them by the same names.
         attributes: The columns wanted.
         at: The column of the instant, not null.
-        prefix: Of the attributes' names in the result, where the facts have columns of the same name.
+        prefix: Goes before the attributes' names.
 
     Returns:
-        The facts with ``<prefix><attribute>`` as of ``at``, null where no version was valid then, and
-        ``current_<prefix><attribute>``, null where the row does not exist now.
+        The facts, sorted by ``at``, with ``<prefix><attribute>``, null where no version was valid then.
 
     Raises:
         ValueError: The facts have a column of such a name.
     """
     named = {attribute: f"{prefix}{attribute}" for attribute in attributes}
-    taken = {*named.values(), *(f"current_{name}" for name in named.values())} & set(facts.collect_schema())
-    if taken:
-        msg = f"the facts have the columns {', '.join(sorted(taken))} already: give the dimension's a prefix"
-        raise ValueError(msg)
+    _refuse_taken(facts, named.values())
     found = facts.sort(at).join_asof(
         dimension.sort("valid_from").rename(named).select(*key, *named.values(), "valid_from", "valid_to"),
         left_on=at,
@@ -126,14 +134,33 @@ def as_of(
         check_sortedness=False,  # sorted just now; with `by`, Polars could not check it
     )
     was_valid = pl.col(at) < pl.col("valid_to")
-    now = dimension.filter("is_current").select(
-        *key, *(pl.col(attribute).alias(f"current_{name}") for attribute, name in named.items())
+    return found.with_columns(pl.when(was_valid).then(pl.col(name)).alias(name) for name in named.values()).drop(
+        "valid_from", "valid_to", strict=False
     )
-    return (
-        found.with_columns(pl.when(was_valid).then(pl.col(name)).alias(name) for name in named.values())
-        .drop("valid_from", "valid_to", strict=False)
-        .join(now, on=list(key), how="left")
-    )
+
+
+def as_it_is(
+    facts: pl.LazyFrame, dimension: pl.LazyFrame, key: Sequence[str], attributes: Sequence[str], prefix: str = ""
+) -> pl.LazyFrame:
+    """Facts with a dimension's attributes as they are now.
+
+    Args:
+        facts: The key.
+        dimension: `versions`.
+        key: As for `as_it_was`.
+        attributes: The columns wanted.
+        prefix: Goes before the attributes' names.
+
+    Returns:
+        The facts with ``current_<prefix><attribute>``, null where the row does not exist now.
+
+    Raises:
+        ValueError: The facts have a column of such a name.
+    """
+    named = {attribute: f"current_{prefix}{attribute}" for attribute in attributes}
+    _refuse_taken(facts, named.values())
+    now = dimension.filter("is_current").select(*key, *(pl.col(name).alias(new) for name, new in named.items()))
+    return facts.join(now, on=list(key), how="left")
 
 
 def applied(changes: pl.LazyFrame, key: Sequence[str], columns: Sequence[str]) -> pl.LazyFrame:
@@ -157,3 +184,10 @@ def applied(changes: pl.LazyFrame, key: Sequence[str], columns: Sequence[str]) -
     )
     wiped = truncations.join(born, how="cross").filter(is_after).select(*ORDER, "changed_at", *key, op=pl.lit("d"))
     return pl.concat([of_rows, wiped], how="diagonal")
+
+
+def _refuse_taken(facts: pl.LazyFrame, names: Iterable[str]) -> None:
+    taken = set(names) & set(facts.collect_schema())
+    if taken:
+        msg = f"the facts have the columns {', '.join(sorted(taken))} already: give the dimension's a prefix"
+        raise ValueError(msg)
