@@ -21,6 +21,7 @@ from platform_assets.platform import Platform
 from platform_assets.quality.checks import asset_check, checks_of
 from platform_assets.silver import (
     activity_hours,
+    dimension_changes,
     events,
     identity_links,
     late_arrivals,
@@ -55,6 +56,7 @@ TABLES: tuple[Table, ...] = (
     active_users.TABLE,
     oltp_changes.TABLE,
     row_changes.TABLE,
+    dimension_changes.TABLE,
     *(dimension.table for dimension in DIMENSIONS),
     fact_events.TABLE,
     landed_files.TABLE,
@@ -112,6 +114,7 @@ def assets(partitions: Partitions) -> list[dg.AssetsDefinition | dg.AssetSpec]:
             fact_events.rebuild,
             partitions,
         ),
+        ledger_spec(dimension_changes.TABLE, [join.dimension.table for join in fact_events.JOINS]),
         *(rebuilt_asset(feed.table, [partner_files.TABLE], partial(rebuild_feed, feed), partitions) for feed in FEEDS),
         ledger_spec(landed_files.TABLE),
         ledger_spec(partner_files.TABLE, [landed_files.TABLE]),
@@ -131,7 +134,14 @@ def build_defs(platform: Platform) -> dg.Definitions:
     from sensors.due_partitions import check_latest_due, hourly_checks  # noqa: PLC0415
     from sensors.landed_files import landed_files as landed_files_sensor  # noqa: PLC0415
     from sensors.micro_batches import changes, micro_batches  # noqa: PLC0415
-    from sensors.restatement import restate_days, restate_hours, restate_persons, restatements  # noqa: PLC0415
+    from sensors.restatement import (  # noqa: PLC0415
+        fact_restatements,
+        restate_days,
+        restate_facts,
+        restate_hours,
+        restate_persons,
+        restatements,
+    )
 
     partitions = platform.partitions
     return dg.Definitions(
@@ -152,8 +162,9 @@ def build_defs(platform: Platform) -> dg.Definitions:
             nightly,
             restate_hours,
             restate_days,
+            restate_facts,
         ],
-        sensors=[micro_batches, changes, landed_files_sensor, restatements],
+        sensors=[micro_batches, changes, landed_files_sensor, restatements, fact_restatements],
         schedules=[regular_maintenance, nightly_maintenance, hourly_checks],
         resources={"platform": platform},
         executor=dg.in_process_executor,

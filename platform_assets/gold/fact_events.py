@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import polars as pl
 
 from partitions import Window
 from platform_assets.changes.dimension import Dimension
 from platform_assets.platform import REBUILD_AT_ONCE, Platform
+from platform_assets.restatement import stale_attributes, stale_hours
 from platform_assets.semantics import identity
 from platform_assets.semantics.dimensions import as_it_is, as_it_was
 from platform_assets.semantics.events import raw_id
-from platform_assets.silver import devices, events, persons, products, users
+from platform_assets.silver import devices, dimension_changes, events, persons, products, touched_hours, users
 from platform_assets.table import MONEY, TIMESTAMP, Column, Table
 from resources.lake import Lake, retrying
 
@@ -161,6 +162,24 @@ def rebuild(platform: Platform, window: Window) -> None:
             platform.record(TABLE, part, events.TABLE, source.version(), made, rows.height)
 
         retrying(f"rebuild of {TABLE.name}", attempt)
+
+
+def stale(platform: Platform, ledger: pl.DataFrame) -> set[datetime]:
+    """Starts of the hours whose events, or whose users' or products' attributes as of then, changed since.
+
+    Args:
+        platform: The platform.
+        ledger: `ops/computations`.
+    """
+    lake, mine = platform.lake, ledger.filter(table=TABLE.name)
+    touched = lake.scan(touched_hours.TABLE).select("event_hour", "silver_version").collect()
+    found = set(stale_hours(touched, mine.filter(upstream=events.TABLE.name)))
+    for table in (join.dimension.table for join in JOINS):
+        applied = lake.open(table).version()
+        is_applied = (pl.col("dimension") == table.name) & (pl.col("change") <= applied)
+        changes = lake.scan(dimension_changes.TABLE).filter(is_applied).collect()
+        found |= set(stale_attributes(changes, mine.filter(upstream=table.name)))
+    return found
 
 
 def joined_facts(platform: Platform, window: Window) -> pl.LazyFrame:

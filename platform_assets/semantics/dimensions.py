@@ -163,6 +163,37 @@ def as_it_is(
     return facts.join(now, on=list(key), how="left")
 
 
+def changed_spans(
+    before: pl.LazyFrame, after: pl.LazyFrame, key: Sequence[str], attributes: Sequence[str]
+) -> pl.LazyFrame:
+    """When the attributes as of then are others than before: what a change of a dimension means to facts.
+
+    Only when they differ counts, not how the versions are cut: to close an open version touches the time from its end
+    on; and no version says the same as one whose attributes are all null.
+
+    Args:
+        before: `versions` of some rows.
+        after: `versions` of the same rows, later.
+        key: The columns that identify a row.
+        attributes: The columns compared.
+
+    Returns:
+        The key, ``since``, ``until``: half-open and without overlaps; neighbours may touch.
+    """
+    edges = [rows.select(*key, since=name) for rows in (before, after) for name in ("valid_from", "valid_to")]
+    spans = (
+        pl.concat(edges)
+        .unique()
+        .sort(*key, "since")
+        .with_columns(until=pl.col("since").shift(-1).over(key))
+        .filter(pl.col("until").is_not_null())
+    )
+    for rows, prefix in ((before, "before_"), (after, "after_")):
+        spans = as_it_was(spans, rows, key, attributes, at="since", prefix=prefix)
+    differs = [pl.col(f"before_{name}").ne_missing(pl.col(f"after_{name}")) for name in attributes]
+    return spans.filter(pl.any_horizontal(differs)).select(*key, "since", "until").sort(*key, "since")
+
+
 def applied(changes: pl.LazyFrame, key: Sequence[str], columns: Sequence[str]) -> pl.LazyFrame:
     """Each change once; a truncation as the deletion of every row that there ever was before it.
 

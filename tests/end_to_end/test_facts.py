@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import polars as pl
 import pytest
 
 from partitions import Window
+from platform_assets.changes.following import rebuild as rebuild_dimension
 from platform_assets.gold import fact_events
-from platform_assets.silver import persons
+from platform_assets.ops import computations
+from platform_assets.silver import dimension_changes, persons, users
+from sensors.restatement import fact_restatements, restate_facts
 from support.changes import TOPIC, change, records, user
 from support.platforms import Run
 from support.records import START, at, encoded, event, frame
@@ -30,10 +34,10 @@ def run(tmp_path: Path) -> Run:
     made.source.partitions = {**made.source.partitions, TOPIC: 1}
     change_rows(
         made,
-        change("users", "c", 1, -60, user("anna")),
-        change("products", "c", 2, -60, product("p1", "hats", "9.50")),
-        change("users", "u", 3, PLAN_CHANGES, user("anna", "plus")),
-        change("devices", "c", 4, 0, {"anonymous_id": "a0", "device_type": "phone", "app_version": "7"}),
+        change("users", "c", 10, -60, user("anna")),
+        change("products", "c", 20, -60, product("p1", "hats", "9.50")),
+        change("users", "u", 30, PLAN_CHANGES, user("anna", "plus")),
+        change("devices", "c", 40, 0, {"anonymous_id": "a0", "device_type": "phone", "app_version": "7"}),
     )
     act(
         made,
@@ -80,7 +84,7 @@ def test_facts_have_the_attributes_of_their_time(run: Run) -> None:
 
 def test_persons_and_what_is_known_today_are_joined_late(run: Run) -> None:
     fact_events.rebuild(run.platform, ALL)
-    change_rows(run, change("products", "u", 5, 600, product("p1", "caps", "11.00")))
+    change_rows(run, change("products", "u", 50, 600, product("p1", "caps", "11.00")))
     run.restate()
     assert not run.lake.scan(persons.TABLE).collect().is_empty()
     joined = fact_events.joined_facts(run.platform, ALL).collect()
@@ -93,6 +97,56 @@ def test_persons_and_what_is_known_today_are_joined_late(run: Run) -> None:
     assert (viewed["device_device_type"], viewed["device_app_version"]) == ("phone", "7")
     first = joined.filter(event_id="anna-0").row(0, named=True)
     assert (first["user_plan"], first["current_user_plan"], first["current_user_country"]) == ("free", "plus", "DE")
+
+
+def hour(number: int) -> str:
+    return f"{at(number * 60):%Y-%m-%d-%H:00}"
+
+
+def computed_since(run: Run, count: int) -> set[datetime]:
+    """The hours of facts that were computed after so many entries of the ledger."""
+    ledger = run.lake.scan(computations.TABLE).filter(table=fact_events.TABLE.name).sort("computed_at").collect()
+    spans = ledger[count:].select("window_start", "window_end").rows()
+    return {at(n * 60) for n in range(14) for start, end in spans if start <= at(n * 60) < end}
+
+
+def entries(run: Run) -> int:
+    return run.lake.scan(computations.TABLE).filter(table=fact_events.TABLE.name).collect().height
+
+
+def contents(run: Run) -> pl.DataFrame:
+    return run.lake.scan(fact_events.TABLE).sort("event_id").collect()
+
+
+def test_new_hours_are_asked_for_beside_the_chain_of_days(run: Run) -> None:
+    assert [request.job_name for request in run.requested()] == ["restate_hours"]
+    assert run.restate(fact_restatements) == [("restate_facts", hour(0), hour(3))]
+    assert plans(run)["anna-2"] == "plus"
+    act(run, event("anna-5", 310, user_id="anna"))
+    run.now += timedelta(days=1)
+    assert run.restate(fact_restatements) == [("restate_facts", hour(5), hour(5))]
+    assert plans(run)["anna-5"] == "plus"
+    assert [request.job_name for request in run.requested()] == ["restate_hours"]
+
+
+def test_a_late_change_restates_the_hours_that_it_touches_and_no_other(run: Run) -> None:
+    act(run, event("ben-1", 80, user_id="ben"))
+    run.restate(fact_restatements)
+    run.now += timedelta(days=1)
+    before, count = contents(run), entries(run)
+    change_rows(run, change("users", "u", 24, 72, user("anna", "trial")))  # until the 90th minute: no event of hers
+    assert run.requested(fact_restatements) == []
+    change_rows(run, change("users", "u", 22, 30, user("anna", "trial")))
+    requests = run.requested(fact_restatements)
+    assert [list(request.tags.values()) for request in requests] == [[hour(1), hour(1)]]
+    assert run.restate(fact_restatements) == [("restate_facts", hour(1), hour(1))]
+    assert computed_since(run, count) == {at(60)}
+    assert plans(run)["anna-1"] == "trial"
+    told = run.lake.scan(dimension_changes.TABLE).filter(dimension="silver/users").sort("change").collect()
+    assert told["event_hours"].to_list()[-2:] == [[], [at(60)]]
+    assert told.select("since", "until").rows()[-1] == (at(30), at(72))
+    unlike = contents(run).join(before, on=before.columns, how="anti", nulls_equal=True)
+    assert unlike["event_id"].to_list() == ["anna-1"]
 
 
 @pytest.mark.parametrize(
@@ -123,3 +177,28 @@ def test_a_day_of_many_events_is_computed_hour_by_hour(run: Run, monkeypatch: py
     fact_events.rebuild(run.platform, ALL)
     assert run.lake.open(fact_events.TABLE).version() == before + 14
     assert run.lake.scan(fact_events.TABLE).sort("event_id").collect().equals(wanted)
+
+
+def test_a_dimension_computed_anew_restates_what_it_touches(run: Run) -> None:
+    run.restate(fact_restatements)
+    run.now += timedelta(days=1)
+    wanted = contents(run)
+    run.lake.open(users.DIMENSION.table).delete("plan = 'plus'")
+    fact_events.rebuild(run.platform, ALL)
+    assert plans(run)["anna-3"] is None
+    run.now += timedelta(days=1)
+    assert run.requested(fact_restatements) == []
+    count = entries(run)
+    rebuild_dimension(users.DIMENSION, run.platform)
+    assert run.restate(fact_restatements) == [("restate_facts", hour(1), hour(3))]
+    assert computed_since(run, count) == {at(60), at(120), at(180)}
+    assert contents(run).equals(wanted)
+    rebuild_dimension(users.DIMENSION, run.platform)
+    run.now += timedelta(days=1)
+    assert run.requested(fact_restatements) == []
+
+
+def test_facts_are_asked_for_once_at_a_time(run: Run) -> None:
+    assert len(run.requested(fact_restatements)) == 1
+    run.instance.add_run(dg.DagsterRun(job_name=restate_facts.name, status=dg.DagsterRunStatus.STARTED))
+    assert run.requested(fact_restatements) == []

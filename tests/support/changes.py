@@ -10,7 +10,8 @@ from typing import Any
 
 from platform_assets.bronze import dead_letters, oltp_changes
 from platform_assets.changes.dimensions import DIMENSIONS
-from platform_assets.silver import quarantine, row_changes
+from platform_assets.gold import fact_events
+from platform_assets.silver import dimension_changes, quarantine, row_changes
 from platform_assets.streams.change_batches import ChangeBatches
 from resources.lake import Lake
 from resources.records import FrameSource, RecordSource
@@ -25,6 +26,7 @@ CHANGE_TABLES = (
     dead_letters.TABLE,
     quarantine.TABLE,
     row_changes.TABLE,
+    dimension_changes.TABLE,
     *(dimension.table for dimension in DIMENSIONS),
 )
 """The tables that the changes' stream writes, in the order in which it writes them."""
@@ -67,9 +69,9 @@ def source(made: Iterable[Record], partitions: int = 1) -> FrameSource:
 
 
 def new_lake(folder: Path) -> Lake:
-    """A lake with all tables of the changes' stream, empty."""
+    """A lake with all tables of the changes' stream, and facts, empty."""
     lake = Lake(str(folder))
-    for table in CHANGE_TABLES:
+    for table in (*CHANGE_TABLES, fact_events.TABLE):  # whose hours a change of a dimension looks up
         lake.create(table)
     return lake
 
