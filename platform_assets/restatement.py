@@ -124,9 +124,16 @@ def stale_attributes(changes: pl.DataFrame, computed: pl.DataFrame) -> list[date
         .agg(pl.col("change").max())
     )
     named = hours.join(newest, on="event_hour").filter(pl.col("change") > pl.col("read"))
-    unseen = hours.join_where(
-        changes.select("change", "since", "until", "facts_version"),
-        pl.col("change") > pl.col("read"),
+    # In order of the changes, those that an hour does not know begin at one place and those that it was written after
+    # end at another: few lie between. To compare every hour with every change would not fit into memory.
+    ordered = changes.sort("change").with_columns(least=pl.col("facts_version").cum_min(reverse=True))
+    between = hours.with_columns(
+        place=pl.int_ranges(
+            ordered["change"].search_sorted(hours["read"], side="right"),
+            ordered["least"].search_sorted(hours["made"], side="left"),
+        )
+    ).explode("place")
+    unseen = between.join(ordered.with_row_index("place").cast({"place": pl.Int64}), on="place").filter(
         pl.col("facts_version") < pl.col("made"),
         pl.col("since") < pl.col("hour_end"),
         pl.col("until") > pl.col("event_hour"),

@@ -91,6 +91,28 @@ def test_an_hour_written_after_a_change_had_looked_is_stale_if_the_change_reache
     assert stale_attributes(changes, computed((0, 4, 7, 6))) == []
 
 
+@given(
+    st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6), st.integers(1, 6), st.integers(0, 9)), max_size=8),
+    st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6), st.integers(0, 9)), max_size=6),
+)
+def test_stale_hours_of_facts_are_those_of_each_change_alone(
+    drawn: list[tuple[int, int, int, int]], done: list[tuple[int, int, int]]
+) -> None:
+    """(change, since, length, facts looked into), in any order; (hour, version read, version made)."""
+    changes = changed(*((change, since, since + length, [since], looked) for change, since, length, looked in drawn))
+    ledger = {hour: (read, made) for hour, read, made in done}
+    wanted = [
+        hour
+        for hour, (read, made) in sorted(ledger.items())
+        if any(
+            change > read and (hour == since or (made > looked and since <= hour < since + length))
+            for change, since, length, looked in drawn
+        )
+    ]
+    found = stale_attributes(changes, computed(*((hour, hour, *versions) for hour, versions in ledger.items())))
+    assert found == hours(*wanted)
+
+
 def test_an_hour_reaches_its_day_and_the_27_after() -> None:
     activity = computed((0, 0, 5, 7))
     days = [date(2026, 1, 10) + n * DAY for n in range(28)]
