@@ -21,7 +21,7 @@ from platform_assets.changes.dimensions import DIMENSIONS
 from platform_assets.changes.following import rebuild as rebuild_dimension
 from platform_assets.feeds.job import FEEDS, no_file_set_aside, take_files
 from platform_assets.feeds.rebuilding import rebuild as rebuild_feed
-from platform_assets.gold import active_users, live_metrics, person_days
+from platform_assets.gold import active_users, fact_events, live_metrics, person_days
 from platform_assets.identity_assets import IDENTITY_POOL, no_super_nodes, persons_asset, preview_persons
 from platform_assets.maintenance import maintain, nightly, nightly_maintenance, regular_maintenance
 from platform_assets.ops import computations
@@ -30,6 +30,7 @@ from platform_assets.quality.checks import asset_check, checks_of
 from platform_assets.silver import (
     activity_hours,
     admissions,
+    dimension_changes,
     events,
     identity_links,
     late_arrivals,
@@ -68,7 +69,9 @@ TABLES: tuple[Table, ...] = (
     active_users.TABLE,
     oltp_changes.TABLE,
     row_changes.TABLE,
+    dimension_changes.TABLE,
     *(dimension.table for dimension in DIMENSIONS),
+    fact_events.TABLE,
     landed_files.TABLE,
     partner_files.TABLE,
     quarantined_rows.TABLE,
@@ -119,6 +122,13 @@ def assets(partitions: Partitions) -> list[dg.AssetsDefinition | dg.AssetSpec]:
             pool=IDENTITY_POOL,
         ),
         rebuilt_asset(active_users.TABLE, [person_days.TABLE], active_users.rebuild, partitions),
+        rebuilt_asset(
+            fact_events.TABLE,
+            [silver, *(join.dimension.table for join in fact_events.JOINS)],
+            fact_events.rebuild,
+            partitions,
+        ),
+        ledger_spec(dimension_changes.TABLE, [join.dimension.table for join in fact_events.JOINS]),
         *(rebuilt_asset(feed.table, [partner_files.TABLE], partial(rebuild_feed, feed), partitions) for feed in FEEDS),
         ledger_spec(landed_files.TABLE),
         ledger_spec(partner_files.TABLE, [landed_files.TABLE]),
@@ -138,7 +148,14 @@ def build_defs(platform: Platform) -> dg.Definitions:
     from sensors.due_partitions import check_latest_due, hourly_checks  # noqa: PLC0415
     from sensors.landed_files import landed_files as landed_files_sensor  # noqa: PLC0415
     from sensors.micro_batches import changes, micro_batches  # noqa: PLC0415
-    from sensors.restatement import restate_days, restate_hours, restate_persons, restatements  # noqa: PLC0415
+    from sensors.restatement import (  # noqa: PLC0415
+        fact_restatements,
+        restate_days,
+        restate_facts,
+        restate_hours,
+        restate_persons,
+        restatements,
+    )
 
     partitions = platform.partitions
     return dg.Definitions(
@@ -160,8 +177,9 @@ def build_defs(platform: Platform) -> dg.Definitions:
             nightly,
             restate_hours,
             restate_days,
+            restate_facts,
         ],
-        sensors=[micro_batches, changes, landed_files_sensor, restatements],
+        sensors=[micro_batches, changes, landed_files_sensor, restatements, fact_restatements],
         schedules=[regular_maintenance, nightly_maintenance, hourly_checks],
         resources={"platform": platform},
         executor=dg.in_process_executor,

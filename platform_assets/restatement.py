@@ -6,7 +6,8 @@ were touched (`silver/touched_hours`, derived from that log), each computation s
 
 The chain: hours of `silver/activity_hours` and `silver/identity_links` follow silver; days of `gold/person_days` follow
 the hours of activity, each day the 28 days up to it, and the persons that those days' ids belong to; days of
-`gold/active_users` follow person-days, and their own finality.
+`gold/active_users` follow person-days, and their own finality. Hours of `gold/fact_events` follow silver, and the
+versions of users and products.
 """
 
 from __future__ import annotations
@@ -92,6 +93,52 @@ def stale_identities(changes: pl.DataFrame, computed: pl.DataFrame, last_day: da
     """
     newest = dict(changes.group_by("day").agg(pl.col("resolution").max()).iter_rows())
     return _behind(_reached(newest, last_day), _by_day(computed, "upstream_version", zone))
+
+
+def stale_attributes(changes: pl.DataFrame, computed: pl.DataFrame) -> list[datetime]:
+    """Hours of facts that would read other attributes of a dimension than they did.
+
+    A change that an hour did not know makes it stale where the change named it; and also where the hour was written
+    after the change had looked for facts, if the change reaches it at all. See `changes.touching`.
+
+    Args:
+        changes: `silver/dimension_changes` of the dimension, up to the version that it has: ``change``, ``since``,
+            ``until``, ``event_hours``, ``facts_version``.
+        computed: Computations of the facts from the dimension: ``window_start``, ``window_end``, ``upstream_version``,
+            ``table_version``.
+
+    Returns:
+        Starts of UTC hours, in order. An hour that was never computed is none of them.
+    """
+    hours = (
+        _by_hour(computed)
+        .group_by("event_hour")
+        .agg(read=pl.col("upstream_version").max(), made=pl.col("table_version").max())
+        .with_columns(hour_end=pl.col("event_hour") + _HOUR)
+    )
+    newest = (
+        changes.select("change", event_hour="event_hours")
+        .explode("event_hour")
+        .drop_nulls("event_hour")
+        .group_by("event_hour")
+        .agg(pl.col("change").max())
+    )
+    named = hours.join(newest, on="event_hour").filter(pl.col("change") > pl.col("read"))
+    # In order of the changes, those that an hour does not know begin at one place and those that it was written after
+    # end at another: few lie between. To compare every hour with every change would not fit into memory.
+    ordered = changes.sort("change").with_columns(least=pl.col("facts_version").cum_min(reverse=True))
+    between = hours.with_columns(
+        place=pl.int_ranges(
+            ordered["change"].search_sorted(hours["read"], side="right"),
+            ordered["least"].search_sorted(hours["made"], side="left"),
+        )
+    ).explode("place")
+    unseen = between.join(ordered.with_row_index("place").cast({"place": pl.Int64}), on="place").filter(
+        pl.col("facts_version") < pl.col("made"),
+        pl.col("since") < pl.col("hour_end"),
+        pl.col("until") > pl.col("event_hour"),
+    )
+    return pl.concat([named["event_hour"], unseen["event_hour"]]).unique().sort().to_list()
 
 
 def stale_days(upstream: pl.DataFrame, computed: pl.DataFrame, zone: ZoneInfo) -> list[date]:

@@ -12,7 +12,7 @@ from dagster import AssetSelection
 from partitions import Grain, Window
 from platform_assets import restatement
 from platform_assets.assets import PARTITIONS_PER_RUN
-from platform_assets.gold import active_users, person_days
+from platform_assets.gold import active_users, fact_events, person_days
 from platform_assets.identity_assets import is_behind
 from platform_assets.ops import computations
 from platform_assets.platform import Platform
@@ -37,6 +37,11 @@ restate_days = dg.define_asset_job(
     "restate_days",
     selection=AssetSelection.assets(person_days.TABLE.asset_key, active_users.TABLE.asset_key),
     description="Compute the days again whose activity changed.",
+)
+restate_facts = dg.define_asset_job(
+    "restate_facts",
+    selection=AssetSelection.assets(fact_events.TABLE.asset_key),
+    description="Compute the hours of facts again whose events or whose attributes as of then changed.",
 )
 
 # Hours apart share a run only within a day, so that no day is restated that nothing reached. Days of a timezone
@@ -75,6 +80,31 @@ def restatements(
             return  # days wait for the persons, once
     if not is_under_way(context.instance, restate_days.name):
         yield from _requests(platform, restate_days.name, "day", days)
+
+
+@dg.sensor(
+    jobs=[restate_facts],
+    minimum_interval_seconds=15,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Finds in the lake's ledgers which hours of facts are stale, and computes them again, by tiers.",
+)
+def fact_restatements(
+    context: dg.SensorEvaluationContext, platform: dg.ResourceParam[Platform]
+) -> Iterator[dg.RunRequest | dg.SkipReason]:
+    """Ask for stale hours of facts, which nothing else waits for."""
+    now = platform.clock()
+    if is_under_way(context.instance, restate_facts.name):
+        yield dg.SkipReason("facts are being computed")
+        return
+    ledger = platform.lake.scan(computations.TABLE).collect()
+    yield from _requests(platform, restate_facts.name, "hour", due_facts(platform, ledger, now))
+
+
+def due_facts(platform: Platform, ledger: pl.DataFrame, now: datetime) -> list[datetime]:
+    """Starts of the hours of facts that are stale, and whose tier is due."""
+    first = platform.partitions.hourly.start
+    hours = sorted(hour for hour in fact_events.stale(platform, ledger) if hour >= first)
+    return restatement.due(hours, ledger.filter(table=fact_events.TABLE.name), now)
 
 
 def due_hours(platform: Platform, ledger: pl.DataFrame, now: datetime) -> list[datetime]:

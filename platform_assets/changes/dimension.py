@@ -45,14 +45,14 @@ class SourceColumn:
 
 @dataclass(frozen=True)
 class Dimension:
-    """A source table as a silver table.
+    """A source table as a table of the lake.
 
     Attributes:
-        table: The silver table.
+        table: The table.
         source_table: The table in the database.
         key: The columns that identify a row of it, by their names in silver; texts or whole numbers.
         columns: What is taken of it, the key included.
-        compute: Its rows out of changes (`semantics.dimensions`): the key, the columns taken, and what the kind adds.
+        compute: Its rows out of changes (`semantics`), key included; ``bucket`` is added to them.
     """
 
     table: Table
@@ -66,11 +66,6 @@ class Dimension:
             if self.row_schema.get(name) not in (pl.String, pl.Int64):
                 msg = f"dimension {self.table.name}: the key column {name!r} must be taken, as String or Int64"
                 raise ValueError(msg)
-
-    @property
-    def name(self) -> str:
-        """The table's name, without its layer."""
-        return self.table.name.split("/")[1]
 
     @cached_property
     def row_schema(self) -> pl.Schema:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import polars as pl
 from deltalake import DeltaTable
 
+from platform_assets.changes import touching
 from platform_assets.changes.dimension import Dimension
 from platform_assets.changes.dimensions import DIMENSIONS
 from platform_assets.changes.judgement import bucket_of, typed
@@ -41,7 +42,7 @@ class Dimensions:
 
     def __init__(self, lake: Lake) -> None:
         self._lake = lake
-        self._writers = {dimension.name: Writer(lake, dimension.table) for dimension in DIMENSIONS}
+        self._writers = {dimension.table.name: Writer(lake, dimension.table) for dimension in DIMENSIONS}
 
     def catch_up(self) -> list[Dimension]:
         """Take in what `silver/row_changes` holds, in one commit a dimension. Returns those whose rows changed.
@@ -52,10 +53,14 @@ class Dimensions:
         source = self._lake.open(row_changes.TABLE)
         taken = {name: writer.progress(row_changes.FOLLOWS) or 0 for name, writer in self._writers.items()}
         spans = {since: touched(self._lake, since, source.version()) for since in set(taken.values())}
-        return [dimension for dimension in DIMENSIONS if self._take_in(dimension, spans[taken[dimension.name]], source)]
+        return [
+            dimension
+            for dimension in DIMENSIONS
+            if self._take_in(dimension, spans[taken[dimension.table.name]], source)
+        ]
 
     def _take_in(self, dimension: Dimension, span: Touched, source: DeltaTable) -> bool:
-        writer = self._writers[dimension.name]
+        writer = self._writers[dimension.table.name]
         if (writer.progress(row_changes.FOLLOWS) or 0) == source.version():
             return False
         keys = None
@@ -69,16 +74,17 @@ class Dimensions:
         def attempt() -> None:
             writer.refresh()
             rows = compute(self._lake, dimension, source, keys)
+            present = self._lake.scan(dimension.table, handle=writer.handle)
             if keys is None:
+                touching.note(self._lake, dimension, present, rows, writer.version + 1)
                 writer.commit(rows, progress, predicate="bucket >= 0")
                 return
             buckets = keys["bucket"].unique().sort()
-            others = (
-                self._lake.scan(dimension.table, handle=writer.handle)
-                .filter(pl.col("bucket").is_in(buckets.implode()))
-                .join(_columns_of(dimension, keys["row_key"]).lazy(), on=dimension.key, how="anti")
-                .collect()
-            )
+            there = present.filter(pl.col("bucket").is_in(buckets.implode())).collect()
+            touched_rows = _columns_of(dimension, keys["row_key"])
+            former = there.join(touched_rows, on=dimension.key, how="semi")
+            touching.note(self._lake, dimension, former.lazy(), rows, writer.version + 1)
+            others = there.join(touched_rows, on=dimension.key, how="anti")
             wanted = f"bucket IN ({', '.join(map(str, buckets))})"
             writer.commit(pl.concat([others, rows]), progress, predicate=wanted)
 
@@ -150,7 +156,10 @@ def rebuild(dimension: Dimension, platform: Platform) -> None:
         except VersionGone:
             source = lake.open(row_changes.TABLE)
         rows = compute(lake, dimension, source, None)
-        progress = {row_changes.FOLLOWS: source.version()} if source.version() != taken else {}
+        touching.note(lake, dimension, lake.scan(dimension.table, handle=writer.handle), rows, writer.version + 1)
+        # A commit with progress is the next version or fails, which `touching` rests on. Before any change there is
+        # nothing to tell, and progress would fence a writer that has not begun.
+        progress = {row_changes.FOLLOWS: source.version()} if source.version() else {}
         writer.commit(rows, progress, predicate="bucket >= 0")
 
     retrying(f"rebuild of {dimension.table.name}", attempt)

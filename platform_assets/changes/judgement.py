@@ -17,7 +17,7 @@ import xxhash
 
 from platform_assets.bronze import dead_letters
 from platform_assets.changes.dimension import BUCKETS, Dimension, SourceColumn
-from platform_assets.changes.dimensions import DIMENSIONS
+from platform_assets.changes.dimensions import by_source
 from platform_assets.silver import quarantine, row_changes
 from platform_assets.silver.judgement import Judgement, Rules
 from platform_assets.table import TIMESTAMP
@@ -25,7 +25,7 @@ from resources import debezium
 from resources.debezium import RowChange
 from resources.events import refused
 
-_BY_SOURCE = {dimension.source_table: dimension for dimension in DIMENSIONS}
+_BY_SOURCE = by_source()
 _UNAVAILABLE = "__debezium_unavailable_value"
 _DECIMAL = re.compile(r"[+-]?\d{1,12}(\.\d{1,6}0*)?")
 _YEAR_ONE_US = -62_135_596_800_000_000

@@ -7,7 +7,7 @@ snapshot (`r`), deleted (`d`), or the whole table truncated (`t`). Changes are a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
 import polars as pl
@@ -16,7 +16,8 @@ END_OF_TIME = datetime(9999, 12, 31, tzinfo=UTC)
 """`valid_to` of the version that is valid now."""
 
 _INSTANT = pl.Datetime("us", "UTC")
-_ORDER = ["lsn", "sequence"]
+ORDER = ["lsn", "sequence"]
+"""The order of the source's log, in which changes are applied."""
 
 
 def versions(changes: pl.LazyFrame, key: Sequence[str], tracked: Sequence[str]) -> pl.LazyFrame:
@@ -41,8 +42,8 @@ def versions(changes: pl.LazyFrame, key: Sequence[str], tracked: Sequence[str]) 
     names = [*key, *tracked]
     state = ["exists", *tracked]
     ordered = (
-        _applied(changes, key, tracked)
-        .sort(*key, *_ORDER)
+        applied(changes, key, tracked)
+        .sort(*key, *ORDER)
         .with_columns(exists=pl.col("op") != "d", valid_from=pl.col("changed_at").cum_max().over(key))
         .with_columns(pl.when("exists").then(pl.col(name)).alias(name) for name in tracked)
         # The state that an instant leaves behind: of its changes, the last.
@@ -73,8 +74,8 @@ def latest(changes: pl.LazyFrame, key: Sequence[str], columns: Sequence[str]) ->
     """
     last = [pl.col(name).filter(pl.col("op") != "d").last() for name in columns]
     return (
-        _applied(changes, key, columns)
-        .sort(*key, *_ORDER)
+        applied(changes, key, columns)
+        .sort(*key, *ORDER)
         .group_by(key)
         .agg(
             *last,
@@ -94,28 +95,36 @@ def as_of(
     at: str = "occurred_at",
     prefix: str = "",
 ) -> pl.LazyFrame:
-    """Facts with a dimension's attributes as of their time, and as they are now.
+    """Facts with a dimension's attributes as of their time, and as they are now: `as_it_was` and `as_it_is`."""
+    return as_it_is(as_it_was(facts, dimension, key, attributes, at, prefix), dimension, key, attributes, prefix)
+
+
+def as_it_was(
+    facts: pl.LazyFrame,
+    dimension: pl.LazyFrame,
+    key: Sequence[str],
+    attributes: Sequence[str],
+    at: str = "occurred_at",
+    prefix: str = "",
+) -> pl.LazyFrame:
+    """Facts with a dimension's attributes as of their time.
 
     Args:
         facts: The key and an instant.
         dimension: `versions`.
-        key: The columns that identify a row of it, in both.
+        key: The columns that identify a row of the dimension; the facts have them by the same names.
         attributes: The columns wanted.
         at: The column of the instant, not null.
-        prefix: Of the attributes' names in the result, where the facts have columns of the same name.
+        prefix: Goes before the attributes' names.
 
     Returns:
-        The facts with ``<prefix><attribute>`` as of ``at``, null where no version was valid then, and
-        ``current_<prefix><attribute>``, null where the row does not exist now.
+        The facts, sorted by ``at``, with ``<prefix><attribute>``, null where no version was valid then.
 
     Raises:
         ValueError: The facts have a column of such a name.
     """
     named = {attribute: f"{prefix}{attribute}" for attribute in attributes}
-    taken = {*named.values(), *(f"current_{name}" for name in named.values())} & set(facts.collect_schema())
-    if taken:
-        msg = f"the facts have the columns {', '.join(sorted(taken))} already: give the dimension's a prefix"
-        raise ValueError(msg)
+    _refuse_taken(facts, named.values())
     found = facts.sort(at).join_asof(
         dimension.sort("valid_from").rename(named).select(*key, *named.values(), "valid_from", "valid_to"),
         left_on=at,
@@ -125,25 +134,91 @@ def as_of(
         check_sortedness=False,  # sorted just now; with `by`, Polars could not check it
     )
     was_valid = pl.col(at) < pl.col("valid_to")
-    now = dimension.filter("is_current").select(
-        *key, *(pl.col(attribute).alias(f"current_{name}") for attribute, name in named.items())
-    )
-    return (
-        found.with_columns(pl.when(was_valid).then(pl.col(name)).alias(name) for name in named.values())
-        .drop("valid_from", "valid_to", strict=False)
-        .join(now, on=list(key), how="left")
+    return found.with_columns(pl.when(was_valid).then(pl.col(name)).alias(name) for name in named.values()).drop(
+        "valid_from", "valid_to", strict=False
     )
 
 
-def _applied(changes: pl.LazyFrame, key: Sequence[str], columns: Sequence[str]) -> pl.LazyFrame:
-    """Each change once; a truncation as the deletion of every row that there ever was before it."""
+def as_it_is(
+    facts: pl.LazyFrame, dimension: pl.LazyFrame, key: Sequence[str], attributes: Sequence[str], prefix: str = ""
+) -> pl.LazyFrame:
+    """Facts with a dimension's attributes as they are now.
+
+    Args:
+        facts: The key.
+        dimension: `versions`.
+        key: As for `as_it_was`.
+        attributes: The columns wanted.
+        prefix: Goes before the attributes' names.
+
+    Returns:
+        The facts with ``current_<prefix><attribute>``, null where the row does not exist now.
+
+    Raises:
+        ValueError: The facts have a column of such a name.
+    """
+    named = {attribute: f"current_{prefix}{attribute}" for attribute in attributes}
+    _refuse_taken(facts, named.values())
+    now = dimension.filter("is_current").select(*key, *(pl.col(name).alias(new) for name, new in named.items()))
+    return facts.join(now, on=list(key), how="left")
+
+
+def changed_spans(
+    before: pl.LazyFrame, after: pl.LazyFrame, key: Sequence[str], attributes: Sequence[str]
+) -> pl.LazyFrame:
+    """When the attributes as of then are others than before: what a change of a dimension means to facts.
+
+    Only when they differ counts, not how the versions are cut: to close an open version touches the time from its end
+    on; and no version says the same as one whose attributes are all null.
+
+    Args:
+        before: `versions` of some rows.
+        after: `versions` of the same rows, later.
+        key: The columns that identify a row.
+        attributes: The columns compared.
+
+    Returns:
+        The key, ``since``, ``until``: half-open and without overlaps; neighbours may touch.
+    """
+    edges = [rows.select(*key, since=name) for rows in (before, after) for name in ("valid_from", "valid_to")]
+    spans = (
+        pl.concat(edges)
+        .unique()
+        .sort(*key, "since")
+        .with_columns(until=pl.col("since").shift(-1).over(key))
+        .filter(pl.col("until").is_not_null())
+    )
+    for rows, prefix in ((before, "before_"), (after, "after_")):
+        spans = as_it_was(spans, rows, key, attributes, at="since", prefix=prefix)
+    differs = [pl.col(f"before_{name}").ne_missing(pl.col(f"after_{name}")) for name in attributes]
+    return spans.filter(pl.any_horizontal(differs)).select(*key, "since", "until").sort(*key, "since")
+
+
+def applied(changes: pl.LazyFrame, key: Sequence[str], columns: Sequence[str]) -> pl.LazyFrame:
+    """Each change once; a truncation as the deletion of every row that there ever was before it.
+
+    Args:
+        changes: As for `versions`, with ``columns``.
+        key: The columns that identify a row.
+        columns: The columns wanted.
+
+    Returns:
+        ``lsn``, ``sequence``, ``op`` (never `t`), ``changed_at``, the key, ``columns``; in no order.
+    """
     # One position of the source's log may hold several rows: a snapshot's, or the two of a changed key.
-    once = changes.select(*_ORDER, "op", "changed_at", *key, *columns).unique([*_ORDER, "op", *key], keep="any")
+    once = changes.select(*ORDER, "op", "changed_at", *key, *columns).unique([*ORDER, "op", *key], keep="any")
     of_rows = once.filter(pl.col("op") != "t")
-    truncations = once.filter(pl.col("op") == "t").select(*_ORDER, "changed_at")
-    born = of_rows.sort(_ORDER).group_by(key).agg(born=pl.col("lsn").first(), as_number=pl.col("sequence").first())
+    truncations = once.filter(pl.col("op") == "t").select(*ORDER, "changed_at")
+    born = of_rows.sort(ORDER).group_by(key).agg(born=pl.col("lsn").first(), as_number=pl.col("sequence").first())
     is_after = (pl.col("lsn") > pl.col("born")) | (
         (pl.col("lsn") == pl.col("born")) & (pl.col("sequence") > pl.col("as_number"))
     )
-    wiped = truncations.join(born, how="cross").filter(is_after).select(*_ORDER, "changed_at", *key, op=pl.lit("d"))
+    wiped = truncations.join(born, how="cross").filter(is_after).select(*ORDER, "changed_at", *key, op=pl.lit("d"))
     return pl.concat([of_rows, wiped], how="diagonal")
+
+
+def _refuse_taken(facts: pl.LazyFrame, names: Iterable[str]) -> None:
+    taken = set(names) & set(facts.collect_schema())
+    if taken:
+        msg = f"the facts have the columns {', '.join(sorted(taken))} already: give the dimension's a prefix"
+        raise ValueError(msg)

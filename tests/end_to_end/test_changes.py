@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from partitions import Window
 from platform_assets.bronze import dead_letters, oltp_changes
 from platform_assets.changes.dimensions import DIMENSIONS
 from platform_assets.changes.following import Dimensions
+from platform_assets.gold import orders as order_entries
 from platform_assets.quality.checks import conserves_changes
 from platform_assets.silver import quarantine, row_changes, users
 from platform_assets.streams import epochs
@@ -22,7 +24,7 @@ from resources.lake import VersionGone
 from sensors.micro_batches import changes as changes_sensor
 from support.changes import TOPIC, change, records, user
 from support.platforms import Run
-from support.records import START, frame
+from support.records import START, at, frame
 
 NOW = datetime(2026, 11, 20, 23, 30, tzinfo=UTC)
 FIRST = (
@@ -82,6 +84,16 @@ def test_a_change_becomes_a_version(run: Run) -> None:
     assert isinstance(asked(run), dg.RunRequest)
     run.execute("advance_changes")
     assert plans(run) == [("anna", "free", False), ("anna", "pro", True), ("ben", "plus", False)]
+
+
+def test_a_refund_is_an_entry_of_its_own(run: Run) -> None:
+    send(run, *FIRST)
+    run.execute("advance_changes")
+    row = {"order_id": "o1", "user_id": "anna", "status": "refunded", "amount": "10.00", "currency": "EUR"}
+    send(run, change("orders", "u", 9, 30, row))
+    assert ("gold/orders", None) in materialized(run.execute("advance_changes"))
+    entries = run.lake.scan(order_entries.TABLE).sort("entry").select("entry", "amount", "entry_at").collect().rows()
+    assert entries == [("refund", Decimal(-10), at(30)), ("sale", Decimal(10), at(1))]
 
 
 def test_what_is_refused_is_kept_with_the_reason_and_stops_nobody(run: Run) -> None:

@@ -267,7 +267,7 @@ def test_killed_again_and_again_it_loses_nothing(
     assert max(versions["len"]) > 1, "no plan ever changed: nothing was shown"
     seen = set(lake.scan(row_changes.TABLE).select("op").collect()["op"])
     assert {"c", "u", "d", "r", "t"} <= seen
-    assert len(DIMENSIONS) == 5
+    assert len(DIMENSIONS) == 6
 
 
 def confirmed(database: psycopg.Connection[Any]) -> int:

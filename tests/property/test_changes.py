@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from platform_assets.bronze import dead_letters, oltp_changes
 from platform_assets.changes.dimensions import DIMENSIONS
 from platform_assets.changes.following import rebuild
+from platform_assets.gold import orders as order_entries
 from platform_assets.platform import Platform
 from platform_assets.semantics.dimensions import END_OF_TIME
 from platform_assets.silver import orders, products, quarantine, row_changes, users
@@ -180,6 +181,8 @@ def check(made: list[Drawn], records: list[Record], script: list[Step | str | in
     wanted = dict(sorted(latest(made).items()))
     columns = ("status", "first_seen_at", "last_seen_at", "is_deleted")
     assert dict(zip(rows["order_id"], rows.select(columns).rows(), strict=True)) == wanted
+    sales = lake.scan(order_entries.TABLE).sort("order_id").collect()
+    assert sales["order_id"].to_list() == [key for key, (*_, is_gone) in wanted.items() if not is_gone]
 
     stored = [lake.scan(table).select(pl.len()).collect().item() for table in BELOW]
     tombstones = sum(record.value is None for record in records)

@@ -10,7 +10,8 @@ from typing import Any
 
 from platform_assets.bronze import dead_letters, oltp_changes, schemas
 from platform_assets.changes.dimensions import DIMENSIONS
-from platform_assets.silver import admissions, quarantine, row_changes
+from platform_assets.gold import fact_events
+from platform_assets.silver import admissions, dimension_changes, quarantine, row_changes
 from platform_assets.streams.change_batches import ChangeBatches
 from platform_assets.streams.stream import EVENT_STREAMS
 from resources.lake import Lake
@@ -26,6 +27,7 @@ CHANGE_TABLES = (
     dead_letters.TABLE,
     quarantine.TABLE,
     row_changes.TABLE,
+    dimension_changes.TABLE,
     *(dimension.table for dimension in DIMENSIONS),
 )
 """The tables that the changes' stream writes, in the order in which it writes them."""
@@ -68,10 +70,11 @@ def source(made: Iterable[Record], partitions: int = 1) -> FrameSource:
 
 
 def new_lake(folder: Path) -> Lake:
-    """A lake with all tables of the changes' stream, empty."""
+    """A lake with all tables of the changes' stream, and facts, empty."""
     lake = Lake(str(folder))
-    # What all streams refuse is in the same tables: a rebuild of those looks into all of them.
-    for table in (*CHANGE_TABLES, *(stream.table for stream in EVENT_STREAMS), schemas.TABLE, admissions.TABLE):
+    # What all streams refuse is in the same tables, and a change of a dimension looks facts up.
+    received = (stream.table for stream in EVENT_STREAMS)
+    for table in (*CHANGE_TABLES, *received, schemas.TABLE, admissions.TABLE, fact_events.TABLE):
         lake.create(table)
     return lake
 

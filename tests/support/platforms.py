@@ -88,16 +88,16 @@ class Run:
         assert result.success
         return result
 
-    def requested(self) -> list[dg.RunRequest]:
-        """What the restatement sensor asks for now."""
+    def requested(self, sensor: dg.SensorDefinition = restatements) -> list[dg.RunRequest]:
+        """What a restatement sensor asks for now."""
         context = dg.build_sensor_context(instance=self.instance, resources={"platform": self.platform})
-        asked = restatements(context)
+        asked = sensor(context)
         return [request for request in asked if isinstance(request, dg.RunRequest)]  # type: ignore[union-attr]
 
-    def restate(self) -> list[tuple[str, str, str]]:
-        """Run what the restatement sensor asks for until it asks for nothing. Returns (job, first, last)."""
+    def restate(self, sensor: dg.SensorDefinition = restatements) -> list[tuple[str, str, str]]:
+        """Run what a restatement sensor asks for until it asks for nothing. Returns (job, first, last)."""
         done = []
-        while requests := self.requested():
+        while requests := self.requested(sensor):
             for request in requests:
                 assert request.job_name is not None
                 self.execute(request.job_name, tags=request.tags)

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from platform_assets.semantics.dimensions import END_OF_TIME, as_of, latest, versions
+from platform_assets.semantics.dimensions import END_OF_TIME, as_of, changed_spans, latest, versions
 
 START = datetime(2026, 5, 1, tzinfo=UTC)
 INSTANT = pl.Datetime("us", "UTC")
@@ -242,3 +242,53 @@ def test_versions_are_what_the_changes_say_from_any_order(
         spans = list(mine.select("plan", "valid_from", "valid_to").iter_rows())
         for before, after in pairwise(spans):
             assert before[2] < after[1] or (before[2] == after[1] and before[0] != after[0])
+
+
+def spans(
+    before: Sequence[Change], after: Sequence[Change], attributes: Sequence[str] = ("plan",)
+) -> list[tuple[str, float, float | None]]:
+    """(user, since, until) in minutes; None where it never ends."""
+    old, new = (versions(frame(changes), ["user_id"], attributes) for changes in (before, after))
+    rows = changed_spans(old, new, ["user_id"], attributes).collect().rows()
+    minutes = lambda instant: None if instant == END_OF_TIME else (instant - START) / timedelta(minutes=1)  # noqa: E731
+    return [(user, minutes(since), minutes(until)) for user, since, until in rows]
+
+
+def test_a_change_touches_the_time_from_then_on() -> None:
+    first = [Change(1, "c", 0, plan="free")]
+    assert spans([], first) == [("anna", 0, None)]
+    assert spans(first, [*first, Change(2, "u", 5, plan="pro")]) == [("anna", 5, None)]
+    assert spans(first, [*first, Change(2, "d", 5)]) == [("anna", 5, None)]
+    assert spans(first, [*first, Change(2, "u", 5, plan="free", email="b@x")]) == []
+
+
+def test_a_late_change_touches_the_time_until_the_next() -> None:
+    known = [Change(1, "c", 0, plan="free"), Change(3, "u", 9, plan="pro")]
+    assert spans(known, [*known, Change(2, "u", 5, plan="trial")]) == [("anna", 5, 9)]
+    assert spans(known, [*known, Change(2, "u", 5, plan="pro")]) == [("anna", 5, 9)]
+    assert spans(known, known) == []
+
+
+def test_no_version_says_the_same_as_one_of_nulls() -> None:
+    assert spans([], [Change(1, "c", 0)]) == []
+    assert spans([Change(1, "c", 0, plan="free")], [Change(1, "c", 0, plan="free"), Change(2, "u", 5)]) == [
+        ("anna", 5, None)
+    ]
+
+
+@settings(max_examples=200)
+@given(drawn, st.sets(st.integers(0, 9)))
+def test_spans_are_where_the_attributes_as_of_then_differ(
+    rows: list[tuple[str, int, str | None, str | None]], later: set[int]
+) -> None:
+    after = [
+        Change(n // 2, op, minute, user, None if op in "dt" else plan, sequence=n % 2)
+        for n, (op, minute, user, plan) in enumerate(rows)
+    ]
+    before = [change for n, change in enumerate(after) if n not in later]
+    found = spans(before, after)
+    for user in ("anna", "ben"):
+        for minute in (n / 2 for n in range(-1, 20)):
+            covering = [s for s in found if s[0] == user and s[1] <= minute and (s[2] is None or minute < s[2])]
+            differs = brute_force(before, user, minute)[1] != brute_force(after, user, minute)[1]
+            assert len(covering) == differs

@@ -7,7 +7,7 @@ import polars as pl
 from hypothesis import given
 from hypothesis import strategies as st
 
-from platform_assets.restatement import Tier, due, ranges, stale_days, stale_histories, stale_hours
+from platform_assets.restatement import Tier, due, ranges, stale_attributes, stale_days, stale_histories, stale_hours
 
 START = datetime(2026, 1, 10, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -55,6 +55,62 @@ def test_an_hour_touched_after_it_was_computed_is_stale() -> None:
 
 def test_a_late_computation_from_an_older_version_does_not_hide_a_newer_one() -> None:
     assert stale_hours(touched((0, 12)), computed((0, 0, 12, 1), (0, 0, 10, 2))) == []
+
+
+def changed(*rows: tuple[int, float, float, list[int], int]) -> pl.DataFrame:
+    """(version of the dimension, since, until in hours, hours named, version of the facts looked into)."""
+    return pl.DataFrame(
+        [
+            (change, START + since * HOUR, START + until * HOUR, hours(*named), looked)
+            for change, since, until, named, looked in rows
+        ],
+        schema={
+            "change": pl.Int64,
+            "since": INSTANT,
+            "until": INSTANT,
+            "event_hours": pl.List(INSTANT),
+            "facts_version": pl.Int64,
+        },
+        orient="row",
+    )
+
+
+def test_an_hour_that_a_change_named_is_stale_until_it_has_read_it() -> None:
+    changes = changed((7, 0, 99, [1, 3], 5))
+    assert stale_attributes(changes, computed((0, 4, 6, 4))) == hours(1, 3)
+    assert stale_attributes(changes, computed((0, 4, 6, 4), (1, 1, 7, 6))) == hours(3)
+    assert stale_attributes(changes, computed((0, 4, 6, 4), (1, 3, 9, 6))) == []
+    assert stale_attributes(changes, computed((2, 2, 6, 4))) == []
+    assert stale_attributes(changed((7, 0, 99, [], 5)), computed((0, 4, 6, 4))) == []
+
+
+def test_an_hour_written_after_a_change_had_looked_is_stale_if_the_change_reaches_it() -> None:
+    changes = changed((7, 1.5, 3, [], 5), (8, 50, 51, [], 5))
+    assert stale_attributes(changes, computed((0, 4, 6, 6))) == hours(1, 2)
+    assert stale_attributes(changes, computed((0, 4, 6, 5))) == []
+    assert stale_attributes(changes, computed((0, 4, 7, 6))) == []
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6), st.integers(1, 6), st.integers(0, 9)), max_size=8),
+    st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6), st.integers(0, 9)), max_size=6),
+)
+def test_stale_hours_of_facts_are_those_of_each_change_alone(
+    drawn: list[tuple[int, int, int, int]], done: list[tuple[int, int, int]]
+) -> None:
+    """(change, since, length, facts looked into), in any order; (hour, version read, version made)."""
+    changes = changed(*((change, since, since + length, [since], looked) for change, since, length, looked in drawn))
+    ledger = {hour: (read, made) for hour, read, made in done}
+    wanted = [
+        hour
+        for hour, (read, made) in sorted(ledger.items())
+        if any(
+            change > read and (hour == since or (made > looked and since <= hour < since + length))
+            for change, since, length, looked in drawn
+        )
+    ]
+    found = stale_attributes(changes, computed(*((hour, hour, *versions) for hour, versions in ledger.items())))
+    assert found == hours(*wanted)
 
 
 def test_an_hour_reaches_its_day_and_the_27_after() -> None:

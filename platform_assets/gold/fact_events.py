@@ -1,0 +1,207 @@
+"""`gold/fact_events`: what people did, with what was known of users and products as of then."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import polars as pl
+
+from partitions import Window
+from platform_assets.changes.dimension import Dimension
+from platform_assets.platform import REBUILD_AT_ONCE, Platform
+from platform_assets.restatement import stale_attributes, stale_hours
+from platform_assets.semantics import identity
+from platform_assets.semantics.dimensions import as_it_is, as_it_was
+from platform_assets.semantics.events import raw_id
+from platform_assets.silver import devices, dimension_changes, events, persons, products, touched_hours, users
+from platform_assets.table import MONEY, TIMESTAMP, Column, Table
+from resources.lake import Lake, retrying
+
+TABLE = Table(
+    name="gold/fact_events",
+    description=(
+        "Every event that is neither a bot's nor a test's, with the attributes that its user and its product had as of "
+        "the event. Ids are raw; persons and the attributes of today are joined by the reader "
+        "(`fact_events.joined_facts`), so that no change of them rewrites history."
+    ),
+    grain="one event",
+    key=("source", "event_id", "client_occurred_at"),
+    columns=(
+        Column("source", pl.String(), "The writing system: `web`, `ios`, `android`, `backend`, …"),
+        Column("event_id", pl.String(), "The producer's id of the event."),
+        Column("client_occurred_at", TIMESTAMP, "The device's clock when it happened, raw."),
+        Column("event_name", pl.String(), "What happened: `page_viewed`, `order_completed`, …"),
+        Column("occurred_at", TIMESTAMP, "Event time (semantics 1)."),
+        Column(
+            "raw_id", pl.String(), "`u:<user_id>` where the event carries one, else `a:<anonymous_id>`.", personal=True
+        ),
+        Column("anonymous_id", pl.String(), "The device's or browser's id, raw.", nullable=True, personal=True),
+        Column("user_id", pl.String(), "The account's id, once logged in, raw.", nullable=True, personal=True),
+        Column("session_id", pl.String(), "The client's own session.", nullable=True),
+        Column("platform", pl.String(), "`web`, `ios`, `android`, …", nullable=True),
+        Column("device_type", pl.String(), "`mobile`, `desktop`, …", nullable=True),
+        Column("os", pl.String(), "Operating system.", nullable=True),
+        Column("app_version", pl.String(), "Version of the app.", nullable=True),
+        Column("country", pl.String(), "ISO 3166 country of the event.", nullable=True),
+        Column("page_url", pl.String(), "The page.", nullable=True),
+        Column("referrer", pl.String(), "Where the person came from.", nullable=True),
+        Column("utm_source", pl.String(), "Campaign source.", nullable=True),
+        Column("utm_medium", pl.String(), "Campaign medium.", nullable=True),
+        Column("utm_campaign", pl.String(), "Campaign.", nullable=True),
+        Column("product_id", pl.String(), "Property `product_id`.", nullable=True),
+        Column("order_id", pl.String(), "Property `order_id`.", nullable=True),
+        Column("experiment", pl.String(), "Property `experiment`.", nullable=True),
+        Column("variant", pl.String(), "Property `variant`: of the experiment.", nullable=True),
+        Column("user_plan", pl.String(), "The user's plan as of the event.", nullable=True),
+        Column("user_country", pl.String(), "The user's country as of the event.", nullable=True),
+        Column("product_category", pl.String(), "The product's category as of the event.", nullable=True),
+        Column(
+            "product_price",
+            MONEY,
+            "The product's list price as of the event.",
+            unit="units of `product_currency`",
+            nullable=True,
+        ),
+        Column("product_currency", pl.String(), "ISO 4217 currency of `product_price`.", nullable=True),
+        Column("properties", pl.String(), "What else the event carries: a JSON object.", personal=True),
+        Column("ingested_at", TIMESTAMP, "When the record reached Kafka."),
+        Column("event_date", pl.Date(), "UTC date of `occurred_at`."),
+    ),
+    partition_by=("event_date",),
+    window_on="occurred_at",
+    partitions="hour",
+    cluster_by=("event_name", "raw_id"),
+    update="rebuild",
+    service_level=timedelta(hours=2),
+    stats=("occurred_at", "event_name", "raw_id"),
+)
+
+
+@dataclass(frozen=True)
+class Join:
+    """A dimension whose attributes facts have as of their time.
+
+    Attributes:
+        dimension: One with versions; the facts have its key by the same names.
+        attributes: What is taken of it.
+        prefix: Goes before the attributes' names.
+    """
+
+    dimension: Dimension
+    attributes: tuple[str, ...]
+    prefix: str
+
+
+JOINS = (
+    Join(users.DIMENSION, ("plan", "country"), "user_"),
+    Join(products.DIMENSION, ("category", "price", "currency"), "product_"),
+)
+
+PROPERTIES = ("product_id", "order_id", "experiment", "variant")
+"""The properties of events that are columns of their own."""
+
+_DEVICE = ("device_type", "os", "app_version")
+_ROWS_AT_ONCE = 2_000_000
+"""A day of more events than this is computed hour by hour."""
+
+
+def of_people(rows: pl.LazyFrame) -> pl.LazyFrame:
+    """Rows of `silver/events` without bots and test traffic: the columns that facts have of the event itself.
+
+    A property that is a text or a number is the text of it. An object, a list, a boolean, and a text that reads like
+    one, is no id and no name: null, as where the event lacks it.
+    """
+    reads_like_one = r"^(\{|\[|true$|false$)"
+    text = {name: pl.col("properties").str.json_path_match(f"$.{name}") for name in PROPERTIES}
+    of_event = [column for column in TABLE.schema if column in events.TABLE.schema]
+    return rows.filter(~pl.col("is_bot") & ~pl.col("is_test")).select(
+        *of_event,
+        raw_id=raw_id(),
+        **{name: pl.when(~value.str.contains(reads_like_one)).then(value) for name, value in text.items()},
+    )
+
+
+def transform(acted: pl.LazyFrame, versions: Sequence[pl.LazyFrame]) -> pl.LazyFrame:
+    """Rows of the table.
+
+    Args:
+        acted: `of_people`.
+        versions: The rows of each of `JOINS`.
+    """
+    for join, rows in zip(JOINS, versions, strict=True):
+        acted = as_it_was(acted, rows, join.dimension.key, join.attributes, prefix=join.prefix)
+    return acted.select(TABLE.schema.names()).sort(*TABLE.cluster_by, "occurred_at")
+
+
+def rebuild(platform: Platform, window: Window) -> None:
+    """Compute a window of hours from `silver/events` and the dimensions, a day at a time.
+
+    A crash between the entries in the ledger must leave an entry of silver only where there is one of each dimension
+    (`changes.touching` rests on it), so silver's comes last.
+    """
+    lake = platform.lake
+    for part in _parts(lake, window):
+
+        def attempt(part: Window = part) -> None:
+            handle = lake.open(TABLE)  # before all that is read: a rival that read later and wrote first is a conflict
+            known = [lake.open(join.dimension.table) for join in JOINS]
+            source = lake.open(events.TABLE)
+            acted = of_people(lake.scan(events.TABLE, part, source)).collect(engine="streaming").lazy()
+            versions = [
+                lake.scan(join.dimension.table, handle=read).join(
+                    acted.select(join.dimension.key).unique(), on=join.dimension.key, how="semi"
+                )
+                for join, read in zip(JOINS, known, strict=True)
+            ]
+            rows = transform(acted, versions).collect()
+            made = lake.replace(TABLE, handle, rows, part)
+            for join, read in zip(JOINS, known, strict=True):
+                platform.record(TABLE, part, join.dimension.table, read.version(), made, rows.height)
+            platform.record(TABLE, part, events.TABLE, source.version(), made, rows.height)
+
+        retrying(f"rebuild of {TABLE.name}", attempt)
+
+
+def stale(platform: Platform, ledger: pl.DataFrame) -> set[datetime]:
+    """Starts of the hours whose events, or whose users' or products' attributes as of then, changed since.
+
+    Args:
+        platform: The platform.
+        ledger: `ops/computations`.
+    """
+    lake, mine = platform.lake, ledger.filter(table=TABLE.name)
+    touched = lake.scan(touched_hours.TABLE).select("event_hour", "silver_version").collect()
+    found = set(stale_hours(touched, mine.filter(upstream=events.TABLE.name)))
+    for table in (join.dimension.table for join in JOINS):
+        applied = lake.open(table).version()
+        is_applied = (pl.col("dimension") == table.name) & (pl.col("change") <= applied)
+        changes = lake.scan(dimension_changes.TABLE).filter(is_applied).collect()
+        found |= set(stale_attributes(changes, mine.filter(upstream=table.name)))
+    return found
+
+
+def joined_facts(platform: Platform, window: Window) -> pl.LazyFrame:
+    """The facts of a window with what is joined late: whose they are, and what is known today.
+
+    Returns:
+        The columns of the table; ``person_id``; ``current_user_plan``, ``current_user_country``,
+        ``current_product_category``, ``current_product_price``, ``current_product_currency``, null where the row does
+        not exist any more; and of the device, as the database last knew it, ``device_device_type``, ``device_os``,
+        ``device_app_version``. In no order.
+    """
+    lake = platform.lake
+    whose = lake.scan(persons.TABLE).select(identity.PERSONS.names())
+    facts = identity.joined(lake.scan(TABLE, window), whose)
+    for join in JOINS:
+        facts = as_it_is(facts, lake.scan(join.dimension.table), join.dimension.key, join.attributes, join.prefix)
+    device, key = lake.scan(devices.DIMENSION.table), devices.DIMENSION.key
+    named = [pl.col(name).alias(f"device_{name}") for name in _DEVICE]
+    return facts.join(device.select(*key, *named), on=key, how="left")
+
+
+def _parts(lake: Lake, window: Window) -> Iterator[Window]:
+    for day in window.split(REBUILD_AT_ONCE):
+        rows = lake.scan(events.TABLE, day).select(pl.len()).collect().item()
+        yield from day.split(timedelta(hours=1)) if rows > _ROWS_AT_ONCE else [day]
