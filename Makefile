@@ -1,6 +1,6 @@
 # Headwater. `make help` lists what there is.
 #
-# Variables: PORT, KAFKA_PORT, POSTGRES_PORT, HOST, RATE (events a second), VAR (the stack's folder), ARGS (more).
+# Variables: PORT, KAFKA_PORT, POSTGRES_PORT, REGISTRY_PORT, HOST, RATE (events a second), VAR (the stack's folder), ARGS (more).
 
 PYTHON ?= python3.11
 VENV := .venv
@@ -11,6 +11,7 @@ MADE := $(VENV)/.made-from-lock
 STACK := $(if $(VAR),--var $(VAR))
 UP := $(STACK) $(if $(HOST),--host $(HOST)) $(if $(PORT),--port $(PORT)) \
 	$(if $(KAFKA_PORT),--kafka-port $(KAFKA_PORT)) $(if $(POSTGRES_PORT),--postgres-port $(POSTGRES_PORT)) \
+	$(if $(REGISTRY_PORT),--registry-port $(REGISTRY_PORT)) \
 	$(if $(RATE),--rate $(RATE)) $(ARGS)
 
 .PHONY: help up down reset test test-slow lint bench doctor load late break plan env
@@ -52,8 +53,8 @@ doctor: $(MADE) ## Look for damage in the lake (ARGS=--mend mends it)
 load: $(MADE) ## Load a file of your own events (FILE=events.csv MAPPING=mapping.yaml; docs/loading.md)
 	@$(BIN)/headwater load $(FILE) --mapping $(MAPPING) $(ARGS)
 
-late: $(MADE) ## Send one event of three days ago, and watch its days being restated
-	@$(BIN)/python -m local_stack.tour late
+late: $(MADE) ## Send one event of three days ago (DAYS=), and watch its days being restated
+	@$(BIN)/python -m local_stack.tour late $(if $(DAYS),--days $(DAYS))
 
 break: $(MADE) ## Take an hour out of silver/outcomes, and watch the check find it
 	@$(BIN)/python -m local_stack.tour break

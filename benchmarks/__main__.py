@@ -6,7 +6,7 @@ import argparse
 import subprocess
 import sys
 
-ALL = ("stages", "identity", "growth", "freshness")
+ALL = ("stages", "wire", "identity", "growth", "freshness")
 
 
 def main() -> int:

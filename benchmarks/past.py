@@ -18,15 +18,16 @@ from deltalake import CommitProperties, DeltaTable, Transaction, WriterPropertie
 
 from benchmarks.traffic import Deck, Traffic, frame
 from platform_assets.silver import events
-from platform_assets.silver.judgement import judge
+from platform_assets.silver.judgement import Rules, judge
 from platform_assets.table import Table
 from resources.lake import Lake
+from resources.schemas import NoRegistry
 
 FILES_PER_DAY = 8
 """What compaction leaves of a day (`platform_assets.maintenance.FILES_PER_PARTITION`)."""
 
 _ZSTD = WriterProperties(compression="ZSTD", compression_level=1)
-_LATENESS = timedelta(days=7)
+_RULES = Rules(timedelta(days=7), NoRegistry())
 _OF_EACH_EVENT = ("client_occurred_at", "client_sent_at", "received_at", "ingested_at")
 
 
@@ -38,7 +39,7 @@ def template(rows: int) -> pl.DataFrame:
     judged: list[pl.DataFrame] = []
     for _ in range(0, rows, 50_000):
         records = frame(itertools.islice(traffic, min(50_000, rows)), offsets)
-        judged.append(events.transform(judge(records, _LATENESS).accepted))
+        judged.append(events.transform(judge(records, _RULES).accepted))
     return pl.concat(judged).head(rows).sort("occurred_at")
 
 

@@ -26,17 +26,18 @@ from platform_assets.definitions import create_tables
 from platform_assets.gold import active_users, live_metrics, person_days
 from platform_assets.semantics.activity import active_users as counted
 from platform_assets.silver import activity_hours, events, outcomes, touched_hours
-from platform_assets.silver.judgement import judge
+from platform_assets.silver.judgement import Rules, judge
 from platform_assets.streams.followers import Followers, SilverStep
 from platform_assets.streams.micro_batches import MicroBatches
 from platform_assets.table import Table
-from resources.json_events import decode
+from resources.events import decode
 from resources.kafka import KafkaSource
 from resources.lake import Change, Lake, Writer
 from resources.records import Position
+from resources.schemas import NoRegistry
 from resources.settings import Settings
 
-LATENESS = timedelta(days=7)
+RULES = Rules(timedelta(days=7), NoRegistry())
 TOPIC = "client_events"
 AIM = 0.7
 
@@ -189,20 +190,20 @@ def decoding(bench: Bench) -> None:
         decoded, good = bare.decode(records["value"].to_list())
         return bare.valid_events(decoded, records[good])
 
-    assert abs(judge(records, LATENESS).accepted.height - by_msgspec().height) <= count * 0.001
+    assert abs(judge(records, RULES).accepted.height - by_msgspec().height) <= count * 0.001
     peers: dict[str, Callable[[], Prepared]] = {
         "msgspec and pyarrow": lambda: lambda: bare.decode(records["value"].to_list()),
         "DuckDB json_valid, json_transform": lambda: lambda: bare.decode_by_duckdb(connection, text),
     }
-    bench.compare("decode", count, lambda: lambda: decode(records), peers)
+    bench.compare("decode", count, lambda: lambda: decode(records, RULES.schemas), peers)
     peers = {"msgspec, pyarrow and Polars by hand": lambda: by_msgspec}
-    bench.compare("decode and judge", count, lambda: lambda: judge(records, LATENESS), peers)
+    bench.compare("decode and judge", count, lambda: lambda: judge(records, RULES), peers)
 
 
 def silver(bench: Bench) -> None:
     """Judged rows against a day of history; what is new, committed; what follows it."""
     lake, plain = bench.lake(history=True), bench.lake(history=True)
-    judgement = judge(bench.records, LATENESS)
+    judgement = judge(bench.records, RULES)
     rows, count = events.transform(judgement.accepted), bench.records.height
     handle = lake.open(events.TABLE)
     # The history's files are all that there is: no more than what the platform finds near.
@@ -226,14 +227,14 @@ def silver(bench: Bench) -> None:
     peers = {"write_deltalake, zstd 1": lambda: lambda: bare.append(bare_handle, found.kept)}
     bench.compare("silver append", count, commit, peers)
 
-    followers, versions = Followers(lake, LATENESS), itertools.count(writer.version + 1_000)
+    followers, versions = Followers(lake), itertools.count(writer.version + 1_000)
     tables = (outcomes.TABLE, live_metrics.TABLE, touched_hours.TABLE)
     handles = [plain.open(table) for table in tables]
     kept, removed = found.kept.select(events.FOLLOWED), found.displaced.select(events.FOLLOWED)
 
     def follow() -> Prepared:
         change = Change(next(versions), kept, removed)
-        return lambda: followers.follow(SilverStep(change, judgement))
+        return lambda: followers.follow(SilverStep(change, judgement.tallies()))
 
     def follow_by_hand() -> None:
         made = (bare.outcomes(kept, 1), bare.live_metrics(kept, 1), bare.touched_hours(kept, 1))

@@ -61,6 +61,7 @@ def _up(options: argparse.Namespace, console: Console) -> int:
         port=options.port,
         kafka_port=options.kafka_port,
         postgres_port=options.postgres_port,
+        registry_port=options.registry_port,
         database=not options.no_database,
         rate=options.rate,
         simulate=options.simulate,
@@ -182,6 +183,7 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument("--host", default="127.0.0.1", help="address of the web UI (default: 127.0.0.1)")
     up.add_argument("--port", type=int, default=3000, help="port of the web UI (default: 3000)")
     up.add_argument("--kafka-port", type=int, default=9092, help="port of the embedded broker (default: 9092)")
+    up.add_argument("--registry-port", type=int, default=8081, help="port of the schema registry (default: 8081)")
     up.add_argument("--postgres-port", type=int, default=5433, help="port of the embedded database (default: 5433)")
     up.add_argument("--no-database", action="store_true", help="no embedded database, and no changes of one")
     up.add_argument("--rate", type=float, default=2.0, help="simulated events a second, 0 for none (default: 2)")

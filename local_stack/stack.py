@@ -28,9 +28,13 @@ MARK = "HEADWATER_STACK"
 """Environment variable of every process that a stack starts: the stack's folder. Written, and read by nobody else."""
 
 _LONGEST_TMPDIR = 80
+_OPTIONAL_SOURCES = ("backend_logs_topic", "oltp_changes_topic", "schema_registry_url")
 
 CHANGES_TOPIC = "oltp_changes"
 """Topic of the embedded database's changes, unless the settings name another."""
+
+BACKEND_TOPIC = "backend_logs"
+"""Topic of the simulated backend's events, unless the settings name another."""
 
 Role = Literal["up", "doctor"]
 
@@ -82,6 +86,7 @@ class State(msgspec.Struct, frozen=True):
         filling: A history is being put into the lake; found at a start, it means that this never ended.
         stops: How the last orderly stop went, a topic each; none while up, or after a crash.
         database: URL of the embedded database, once it was started.
+        registry: URL of the embedded schema registry, once it was started.
     """
 
     lake_url: str
@@ -91,6 +96,7 @@ class State(msgspec.Struct, frozen=True):
     filling: bool = False
     stops: tuple[Stop, ...] = ()
     database: str | None = None
+    registry: str | None = None
 
     def stop_of(self, topic: str) -> Stop | None:
         """How the last orderly stop went for a topic."""
@@ -126,6 +132,11 @@ class Stack:
     def database(self) -> Path:
         """The folder of the embedded database's data, unless `nobody` must get to it and cannot."""
         return self.var / "postgres"
+
+    @property
+    def registry(self) -> Path:
+        """The journal of the embedded schema registry."""
+        return self.var / "registry.jsonl"
 
     @property
     def dagster_home(self) -> Path:
@@ -191,6 +202,8 @@ class Stack:
                 ours["kafka_bootstrap_servers"] = state.kafka
             if state.database is not None:
                 ours |= {"oltp_url": SecretStr(state.database), "oltp_changes_topic": CHANGES_TOPIC}
+            if state.registry is not None:
+                ours |= {"schema_registry_url": state.registry, "backend_logs_topic": BACKEND_TOPIC}
         return given.model_copy(update={k: v for k, v in ours.items() if k not in given.model_fields_set})
 
     @contextmanager
@@ -242,13 +255,12 @@ class Stack:
             environment_name("start_date"): settings.start_date.isoformat(),
             environment_name("kafka_bootstrap_servers"): settings.kafka_bootstrap_servers,
             environment_name("landing_url"): settings.landing_url or str(self.landing),
-            **self._database_environment(settings),
+            **self._sources_environment(settings),
         }
 
-    def _database_environment(self, settings: Settings) -> dict[str, str]:
-        found = {}
-        if settings.oltp_changes_topic is not None:
-            found[environment_name("oltp_changes_topic")] = settings.oltp_changes_topic
+    def _sources_environment(self, settings: Settings) -> dict[str, str]:
+        optional = {name: getattr(settings, name) for name in _OPTIONAL_SOURCES}
+        found = {environment_name(name): value for name, value in optional.items() if value is not None}
         if settings.oltp_url is not None:
             found[environment_name("oltp_url")] = settings.oltp_url.get_secret_value()
         return found

@@ -22,13 +22,13 @@ from resources.lake import Lake
 from resources.settings import Settings
 
 
-def send_late(settings: Settings, now: datetime) -> datetime:
-    """Send one event of three days ago, from a phone that was offline since.
+def send_late(settings: Settings, now: datetime, days: float = 3) -> datetime:
+    """Send one event of some days ago, from a phone that was offline since.
 
     Returns:
         The event's time, UTC.
     """
-    occurred = now - timedelta(days=3)
+    occurred = now - timedelta(days=days)
     event = WireEvent(
         event_id=str(uuid.uuid4()),
         source="android",
@@ -85,10 +85,12 @@ def main(arguments: list[str] | None = None) -> None:
     """Run one of the three."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=["late", "break", "plan"])
-    what = parser.parse_args(arguments).what
+    parser.add_argument("--days", type=float, default=3, help="how late `late` is (default: 3)")
+    options = parser.parse_args(arguments)
+    what = options.what
     settings, now = Stack.at(None).settings(), datetime.now(UTC)
     if what == "late":
-        sys.stdout.write(f"Sent one event of {send_late(settings, now):%Y-%m-%d %H:%M} UTC.\n")
+        sys.stdout.write(f"Sent one event of {send_late(settings, now, options.days):%Y-%m-%d %H:%M} UTC.\n")
     elif what == "plan":
         if settings.oltp_url is None:
             sys.exit("there is no database: `make up` starts one, or set HEADWATER_OLTP_URL")

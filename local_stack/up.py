@@ -35,7 +35,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from local_stack.process import LOOPBACK, ChildProcess, ProcessFailed, free_port, tail
-from local_stack.stack import CHANGES_TOPIC, ROOT, Stack, StackHeld, StackRefused, State, Stop
+from local_stack.stack import BACKEND_TOPIC, CHANGES_TOPIC, ROOT, Stack, StackHeld, StackRefused, State, Stop
 from resources.settings import Settings
 
 if TYPE_CHECKING:  # these take seconds to import: a refusal comes first
@@ -43,6 +43,7 @@ if TYPE_CHECKING:  # these take seconds to import: a refusal comes first
 
     from local_stack.broker import Broker
     from local_stack.database import Database
+    from local_stack.registry import SchemaRegistry
     from platform_assets.platform import Platform
     from platform_assets.streams.stream import Stream
     from resources.lake import Lake
@@ -78,6 +79,7 @@ class Options:
         port: Port of the web UI.
         kafka_port: Port of the embedded broker, on loopback.
         postgres_port: Port of the embedded database, on loopback.
+        registry_port: Port of the embedded schema registry, on loopback.
         database: Whether to start the embedded database, where the settings name no other.
         rate: Simulated events per second; 0 for none.
         simulate: Send simulated traffic to a Kafka of your own, too.
@@ -90,6 +92,7 @@ class Options:
     port: int = 3000
     kafka_port: int = 9092
     postgres_port: int = 5433
+    registry_port: int = 8081
     database: bool = True
     rate: float = 2.0
     simulate: bool = False
@@ -274,6 +277,8 @@ def reset(var: Path | None, console: Console) -> int:
             if folder.exists():
                 shutil.rmtree(folder)
         elsewhere = stack.lake_elsewhere()
+        if elsewhere is None:  # else it has what was written with the registry's ids, which must not be given anew
+            stack.registry.unlink(missing_ok=True)
         stack.forget()
     console.print("deleted", highlight=False)
     if elsewhere is not None:
@@ -303,6 +308,8 @@ def refuse_where_it_cannot(stack: Stack, options: Options, *, embedded: bool) ->
         wanted.append((LOOPBACK, options.kafka_port, "KAFKA_PORT", "the broker"))
         if options.database and Settings().oltp_url is None:
             wanted.append((LOOPBACK, options.postgres_port, "POSTGRES_PORT", "the database"))
+        if Settings().schema_registry_url is None:
+            wanted.append((LOOPBACK, options.registry_port, "REGISTRY_PORT", "the schema registry"))
     for host, port, variable, what in wanted:
         if not _is_free(host, port):
             msg = (
@@ -420,6 +427,7 @@ class _Running:
         self._config = {**self._settings.kafka_config(), "log_level": "3"}
         self._broker: Broker | None = None
         self._database: Database | None = None
+        self._registry: SchemaRegistry | None = None
         self._children: dict[str, ChildProcess] = {}
         self._is_lake_ready = False
         self._stop_before: dict[str, Stop] = {}
@@ -432,6 +440,8 @@ class _Running:
         if self._state.embedded and self._options.database and self._settings.oltp_url is None:
             self._start_database()
         if self._state.embedded:
+            if self._settings.schema_registry_url is None:
+                self._start_registry()
             self._start_broker()
         web_began = time.monotonic()
         code = self._start_code()
@@ -467,7 +477,7 @@ class _Running:
             for name, child in self._children.items():
                 if not child.running:
                     raise ComponentDied(_last_words(name, child.log_file))
-            servers: dict[str, Broker | Database | None] = {"broker": self._broker, "database": self._database}
+            servers = {"broker": self._broker, "database": self._database, "registry": self._registry}
             for name, server in servers.items():
                 if server is not None and not server.running:
                     raise ComponentDied(_last_words(name, server.log_file))
@@ -484,12 +494,15 @@ class _Running:
             self._cancel_runs()
         self._stop_child("web", 3)
         self._stop_child("code", 2)
-        spared = set() if self._broker is None or self._broker.pid is None else {self._broker.pid}
+        needed = (self._broker, self._registry)  # to read what is left
+        spared = {server.pid for server in needed if server is not None and server.pid is not None}
         self._stack.end_leftovers(spared)
         if self._is_lake_ready:
             self._end_dead_runs("was ended with the stack")
             if self._broker is not None and self._broker.running:
                 self._drain()
+        if self._registry is not None:
+            self._registry.stop()
         if self._database is not None:
             self._database.stop(0.1 if self._signals.hurry else 20)
         told.line("stopped")
@@ -500,6 +513,8 @@ class _Running:
             child.kill()
         if self._broker is not None:
             self._broker.stop()
+        if self._registry is not None:
+            self._registry.stop()
         if self._database is not None:
             self._database.kill()
         self._stack.end_leftovers()
@@ -529,6 +544,22 @@ class _Running:
         update = {"oltp_url": SecretStr(database.url), "oltp_changes_topic": topic}
         self._settings = self._settings.model_copy(update=update)
         self._told.ready("database", database.url, began)
+
+    def _start_registry(self) -> None:
+        from local_stack.registry import SchemaRegistry  # noqa: PLC0415
+
+        began = time.monotonic()
+        with self._told.starting("registry"):
+            os.environ.update(self._stack.environment(self._settings))  # for its environment, and so its mark
+            log_file = self._stack.logs / "registry.log"
+            registry = SchemaRegistry(self._options.registry_port, self._stack.registry, log_file)
+            registry.start()
+            self._registry = registry
+        self._state = replace(self._state, registry=registry.url)
+        topic = self._settings.backend_logs_topic or BACKEND_TOPIC
+        update = {"schema_registry_url": registry.url, "backend_logs_topic": topic}
+        self._settings = self._settings.model_copy(update=update)
+        self._told.ready("registry", registry.url, began)
 
     def _start_broker(self) -> None:
         from local_stack.broker import Broker, create_topic  # noqa: PLC0415
@@ -753,7 +784,7 @@ class _Running:
                     break
                 records += step.records
             ends = {partition: held.high for partition, held in source.held(topic).items()}
-            position = batches.position()
+            position = batches.position(topic)
         return records, Stop(topic, position.epoch, ends, dict(position.offsets))
 
     def _streams(self) -> list[Stream]:
@@ -800,6 +831,8 @@ class _Running:
         console.line(f"lake       {self._settings.lake_url}")
         if self._database is not None:
             console.line(f"database   {self._database.url}")
+        if self._registry is not None:
+            console.line(f"registry   {self._registry.url}")
         console.line(f"landing    {self._settings.landing_url}")
         console.line(f"logs       {self._stack.logs}")
         console.line(f"Everything is up after {seconds:.0f} s. Ctrl-C or `make down` stops it all and keeps the data.")

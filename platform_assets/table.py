@@ -42,6 +42,7 @@ class Column:
         provenance: Says how the row came to be (versions, clock times), not what it says: left out when
             stream and batch are compared.
         personal: Holds personal data.
+        protected: E-mail addresses in it are hashed and IP addresses truncated on the way in (`semantics.privacy`).
         accepted: The only values allowed, where there is a closed list.
         minimum: The least value allowed.
     """
@@ -53,6 +54,7 @@ class Column:
     nullable: bool = False
     provenance: bool = False
     personal: bool = False
+    protected: bool = False
     accepted: tuple[str, ...] | None = None
     minimum: int | None = None
 
@@ -287,6 +289,8 @@ def _described(column: Column) -> str:
     parts = [column.description]
     if column.unit is not None:
         parts.append(f"Unit: {column.unit}.")
+    if column.protected:
+        parts.append("Addresses in it are hashed or truncated.")
     if column.accepted is not None:
         parts.append("One of " + ", ".join(f"`{value}`" for value in column.accepted) + ".")
     return " ".join(parts)

@@ -10,10 +10,12 @@ from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from confluent_kafka.schema_registry import SchemaRegistryClient
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from local_stack.simulator.corrupt import Corruption, Delivery, history
+from local_stack.simulator.formats import Formats
 from local_stack.simulator.producer import Produced, live, produce_history
 from local_stack.simulator.truth import TruthFile
 from local_stack.simulator.world import World
@@ -38,7 +40,8 @@ def main(arguments: list[str] | None = None) -> int:
     console = Console(stderr=True)
     try:
         if options.command == "live":
-            produced = _live(options, config, topic, corruption=corruption, stop=stop, console=console)
+            formats = _formats(settings, topic)
+            produced = _live(options, config, topic, formats, corruption=corruption, stop=stop, console=console)
         else:
             produced = _history(
                 options,
@@ -61,6 +64,7 @@ def _live(
     options: argparse.Namespace,
     config: dict[str, str],
     topic: str,
+    formats: Formats | None,
     *,
     corruption: Corruption,
     stop: threading.Event,
@@ -85,7 +89,16 @@ def _live(
             corruption=corruption,
             stop=stop,
             on_progress=show,
+            formats=formats,
         )
+
+
+def _formats(settings: Settings, topic: str) -> Formats | None:
+    """Other formats than JSON, where the settings name a registry and a topic of the backend's."""
+    config = settings.registry_config()
+    if config is None or settings.backend_logs_topic is None:
+        return None
+    return Formats(SchemaRegistryClient(config), topic, settings.backend_logs_topic)
 
 
 def _history(

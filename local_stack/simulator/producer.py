@@ -7,6 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from heapq import heappop, heappush
@@ -15,6 +16,7 @@ import msgspec
 from msgspec.structs import replace
 
 from local_stack.simulator.corrupt import Channel, Corruption, Delivery, Transmission
+from local_stack.simulator.formats import Formats
 from local_stack.simulator.world import HOUR, SECOND, Order, TrueEvent, World
 from local_stack.sink import Sink
 
@@ -87,6 +89,7 @@ def live(
     corruption: Corruption | None = None,
     stop: threading.Event | None = None,
     on_progress: Callable[[Produced], None] | None = None,
+    formats: Formats | None = None,
 ) -> Produced:
     """Produce `rate` true events per second on the wall clock, evenly.
 
@@ -104,6 +107,7 @@ def live(
             back during it, with old events. Repeats and garbage due after the run's end never come.
         stop: Ends early, with everything written so far flushed, once it is set.
         on_progress: Is called about once a second.
+        formats: Puts some of the events into other formats than JSON, and on other topics.
 
     Raises:
         DeliveryFailed: Kafka did not take all records.
@@ -118,7 +122,17 @@ def live(
     channel = Channel(dataclasses.replace(corruption, offline_rate=0.0), seed)  # the tape has them
     under_way: list[Transmission] = []
     produced, done, reported = Produced(), 0, 0.0
-    with Sink(config, topic) as sink:
+    with ExitStack() as stack:
+        sinks: dict[str, Sink] = {}
+
+        def send(transmission: Transmission) -> None:
+            delivery = channel.deliver(transmission._replace(arrives_at=_now()))
+            where, record = (topic, delivery) if formats is None else formats.route(delivery)
+            if where not in sinks:
+                sinks[where] = stack.enter_context(Sink(config, where))
+            sinks[where].send(record)
+            produced.kinds[delivery.kind] += 1
+
         started, started_at = time.monotonic(), _now()
         while not stop.is_set():
             produced.seconds = time.monotonic() - started
@@ -130,11 +144,8 @@ def live(
                 for transmission in channel.plan(event):
                     heappush(under_way, transmission)
             done = due
-            while under_way and under_way[0].arrives_at <= (now := _now()):
-                transmission = heappop(under_way)
-                delivery = channel.deliver(transmission._replace(arrives_at=now))
-                sink.send(delivery)
-                produced.kinds[delivery.kind] += 1
+            while under_way and under_way[0].arrives_at <= _now():
+                send(heappop(under_way))
             produced.behind_seconds = time.monotonic() - started - done / rate
             if on_progress is not None and produced.seconds - reported >= 1:
                 reported = produced.seconds
@@ -143,9 +154,7 @@ def live(
         # Devices send what they still collect; what was to be repeated later is left out.
         for transmission in sorted(under_way):
             if transmission.role == "first":
-                delivery = channel.deliver(transmission._replace(arrives_at=_now()))
-                sink.send(delivery)
-                produced.kinds[delivery.kind] += 1
+                send(transmission)
     produced.seconds = time.monotonic() - started
     return produced
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ import xxhash
 from platform_assets.bronze import dead_letters
 from platform_assets.changes.dimension import BUCKETS, Dimension, SourceColumn
 from platform_assets.changes.dimensions import by_source
+from platform_assets.semantics.privacy import hashed, protected
 from platform_assets.silver import quarantine, row_changes
 from platform_assets.silver.judgement import Judgement, Rules
 from platform_assets.table import TIMESTAMP
@@ -223,5 +223,5 @@ def _instant(value: object) -> int:
 
 def _protected(source: SourceColumn, value: object) -> object:
     if source.protect == "hash":
-        return hashlib.sha256(str(value).strip().lower().encode()).hexdigest()
-    return value
+        return hashed(str(value))
+    return protected(value) if source.column.protected and isinstance(value, str) else value

@@ -22,6 +22,7 @@ from platform_assets.bronze import dead_letters, landed_files, oltp_changes
 from platform_assets.bronze import records as received
 from platform_assets.ops import computations
 from platform_assets.platform import Platform
+from platform_assets.semantics.privacy import holds_address
 from platform_assets.silver import events, outcomes, quarantine, row_changes, touched_hours
 from platform_assets.streams.stream import EVENT_STREAMS
 from platform_assets.table import Table, contract
@@ -240,6 +241,19 @@ def keeps_schemas(platform: Platform, table: Table, window: Window) -> Verdict:
     )
 
 
+def has_no_address(platform: Platform, table: Table, window: Window) -> Verdict:
+    """Whether no text of a window that may be personal holds a plain e-mail or IP address."""
+    names = [c.name for c in table.columns if c.dtype == pl.String() and (c.personal or c.protected)]
+    rows = _rows(platform, table, window).select(names).unique().collect(engine="streaming")
+    found = {name: int(holds_address(rows[name]).sum()) for name in names}
+    told = {name: count for name, count in found.items() if count}
+    return Verdict(
+        passed=not told,
+        description=f"{sum(told.values())} texts hold a plain e-mail or IP address",
+        metadata={"columns": str(told)},
+    )
+
+
 def has_no_id_conflict(platform: Platform, table: Table, window: Window) -> Verdict:
     """Whether no event id of a source stands for events of different times (semantics 2: kept, and warned of)."""
     conflicts = (
@@ -320,11 +334,14 @@ def checks_of(tables: Sequence[Table]) -> list[Check]:
         guards = table.update == "rebuild"
         unique = f"No two rows share ({', '.join(table.key)})."
         declared = "Types, completeness, accepted values and ranges are as declared."
+        plain = "No text that may be personal holds a plain e-mail or IP address."
         due = "The partition is there; judged for the latest one that is due, by schedule."
         made += [
             Check(table, "contract", keeps_contract, declared, blocking=guards),
             Check(table, "unique_key", has_unique_key, unique, blocking=guards),
         ]
+        if table.layer != "bronze" and any(column.protected for column in table.columns):
+            made.append(Check(table, "no_plain_addresses", has_no_address, plain))
         if table.steady:
             made.append(Check(table, "latest_due_partition", is_there, due, newest_only=True))
         if table.update == "landed; rebuild":

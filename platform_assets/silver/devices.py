@@ -13,7 +13,9 @@ DIMENSION = scd1(
     source_table="devices",
     key=("anonymous_id",),
     columns=(
-        SourceColumn(Column("anonymous_id", pl.String(), "The device's id, as in events.", personal=True)),
+        SourceColumn(
+            Column("anonymous_id", pl.String(), "The device's id, as in events.", personal=True, protected=True)
+        ),
         SourceColumn(Column("device_type", pl.String(), "`phone`, `desktop`, …", nullable=True)),
         SourceColumn(Column("os", pl.String(), "Operating system.", nullable=True)),
         SourceColumn(Column("app_version", pl.String(), "Version of the app.", nullable=True)),

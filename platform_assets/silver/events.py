@@ -10,6 +10,7 @@ from deltalake import DeltaTable
 from partitions import Window
 from platform_assets.bronze.records import COORDINATES, INGESTED_AT
 from platform_assets.semantics.arrivals import ARRIVAL_ORDER, DUPLICATE_KEY, FirstArrivals, first_arrivals
+from platform_assets.semantics.privacy import protected_texts
 from platform_assets.table import TIMESTAMP, Column, Table
 from resources.lake import Lake, files_near
 from resources.records import sql_coordinates
@@ -31,8 +32,22 @@ TABLE = Table(
         Column("received_at", TIMESTAMP, "The server's clock when it arrived."),
         Column("client_sent_at", TIMESTAMP, "The device's clock when it was sent, raw.", nullable=True),
         Column("utc_offset_minutes", pl.Int16(), "The device's offset from UTC.", unit="minutes", nullable=True),
-        Column("anonymous_id", pl.String(), "The device's or browser's id, raw.", nullable=True, personal=True),
-        Column("user_id", pl.String(), "The account's id, once logged in, raw.", nullable=True, personal=True),
+        Column(
+            "anonymous_id",
+            pl.String(),
+            "The device's or browser's id, raw.",
+            nullable=True,
+            personal=True,
+            protected=True,
+        ),
+        Column(
+            "user_id",
+            pl.String(),
+            "The account's id, once logged in, raw.",
+            nullable=True,
+            personal=True,
+            protected=True,
+        ),
         Column("session_id", pl.String(), "The client's own session.", nullable=True),
         Column("session_seq", pl.Int64(), "Order within the client's session.", nullable=True),
         Column("app_version", pl.String(), "Version of the app.", nullable=True),
@@ -41,15 +56,15 @@ TABLE = Table(
         Column("os", pl.String(), "Operating system.", nullable=True),
         Column("country", pl.String(), "ISO 3166 country.", nullable=True),
         Column("locale", pl.String(), "Language and region.", nullable=True),
-        Column("page_url", pl.String(), "The page.", nullable=True),
-        Column("referrer", pl.String(), "Where the person came from.", nullable=True),
+        Column("page_url", pl.String(), "The page.", nullable=True, protected=True),
+        Column("referrer", pl.String(), "Where the person came from.", nullable=True, protected=True),
         Column("utm_source", pl.String(), "Campaign source.", nullable=True),
         Column("utm_medium", pl.String(), "Campaign medium.", nullable=True),
         Column("utm_campaign", pl.String(), "Campaign.", nullable=True),
         Column("is_bot", pl.Boolean(), "Sent by a bot; left out of gold."),
         Column("is_test", pl.Boolean(), "Test traffic; left out of gold."),
         Column("consent", pl.List(pl.String()), "Purposes granted.", nullable=True),
-        Column("properties", pl.String(), "What else the event carries: a JSON object.", personal=True),
+        Column("properties", pl.String(), "What else the event carries: a JSON object.", personal=True, protected=True),
         *COORDINATES,
         INGESTED_AT,
         Column("key_hash", pl.Int64(), "Stable hash of the key; what duplicate lookup reads."),
@@ -91,6 +106,11 @@ FOLLOWS = TABLE.name
 def transform(accepted: pl.DataFrame) -> pl.DataFrame:
     """Valid events to rows of the table."""
     return accepted.select(TABLE.schema.names())
+
+
+def without_addresses(accepted: pl.DataFrame) -> pl.DataFrame:
+    """Valid events without plain e-mail and IP addresses, column by column as declared."""
+    return accepted.with_columns(protected_texts(accepted[column.name]) for column in TABLE.columns if column.protected)
 
 
 class KeyHashes:

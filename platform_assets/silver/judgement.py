@@ -15,6 +15,7 @@ import polars as pl
 from platform_assets.bronze import dead_letters
 from platform_assets.semantics.events import judged, reasons, straggles
 from platform_assets.silver import quarantine
+from platform_assets.silver.events import without_addresses
 from platform_assets.silver.outcomes import Tallies, tally
 from resources.events import decode
 from resources.records import COORDINATES
@@ -106,7 +107,7 @@ def judge(records: pl.DataFrame, rules: Rules) -> Judgement:
         event_date=pl.col("occurred_at").dt.date(),
     )
     return Judgement(
-        accepted=valid.drop("is_valid", "bad_timestamps"),
+        accepted=without_addresses(valid.drop("is_valid", "bad_timestamps")),
         quarantined=pl.concat([quarantine.transform(malformed), quarantine.transform(unbelievable)]),
         dead_lettered=dead_letters.transform(decoded.undecodable),
     )

@@ -11,7 +11,9 @@ SOURCE_TABLE = "orders"
 KEY = ("order_id",)
 COLUMNS = (
     SourceColumn(Column("order_id", pl.String(), "The order's id, as in events.")),
-    SourceColumn(Column("user_id", pl.String(), "The account that ordered.", nullable=True, personal=True)),
+    SourceColumn(
+        Column("user_id", pl.String(), "The account that ordered.", nullable=True, personal=True, protected=True)
+    ),
     SourceColumn(Column("status", pl.String(), "`placed`, `shipped`, `refunded`, …", nullable=True)),
     SourceColumn(Column("amount", MONEY, "What was ordered.", unit="currency units", nullable=True)),
     SourceColumn(Column("currency", pl.String(), "ISO 4217 currency of `amount`.", nullable=True)),

@@ -6,19 +6,20 @@ from datetime import timedelta
 
 import polars as pl
 
-from platform_assets.bronze.records import INGESTION_DATE, REASONS, RECORD, with_ingestion_date
+from platform_assets.bronze.records import COORDINATES, INGESTED_AT, INGESTION_DATE, REASONS, with_ingestion_date
 from platform_assets.table import TIMESTAMP, Column, Table
 
 TABLE = Table(
     name="silver/quarantine",
     description=(
         "Events that cannot be believed: a required field missing, a wrong type, no actor, a time in the future, "
-        "or later than the allowed lateness. Kept as received with every reason, and replayable."
+        "or later than the allowed lateness. With every reason, and replayable; the bytes are in bronze alone."
     ),
     grain="one Kafka record",
     key=("topic", "epoch", "partition", "offset"),
     columns=(
-        *RECORD,
+        *COORDINATES,
+        INGESTED_AT,
         Column("occurred_at", TIMESTAMP, "Event time, where it can be told.", nullable=True),
         REASONS,
         INGESTION_DATE,

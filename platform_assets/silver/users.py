@@ -13,7 +13,7 @@ DIMENSION = scd2(
     source_table="users",
     key=("user_id",),
     columns=(
-        SourceColumn(Column("user_id", pl.String(), "The account's id, as in events.", personal=True)),
+        SourceColumn(Column("user_id", pl.String(), "The account's id, as in events.", personal=True, protected=True)),
         SourceColumn(
             Column("email_hash", pl.String(), "SHA-256 of the e-mail address, lower case.", nullable=True),
             name="email",
