@@ -754,38 +754,44 @@ class _Running:
 
     def _drain(self) -> None:
         """Read what is left in the topic, and keep how far that went: the broker forgets it all."""
+        from platform_assets.streams.advance import WRITERS  # noqa: PLC0415
         from resources.lake import Lake  # noqa: PLC0415
 
-        stops = []
+        together: dict[type, list[Stream]] = {}
         for stream in self._streams():
-            topic = stream.required_topic(self._settings)
+            together.setdefault(WRITERS[stream.name], []).append(stream)
+        stops: list[Stop] = []
+        for streams in together.values():
+            topics = " and ".join(stream.required_topic(self._settings) for stream in streams)
             try:
-                records, stop = self._read_out(Lake.from_settings(self._settings), stream)
+                records, stopped = self._read_out(Lake.from_settings(self._settings), streams)
             except _failures() as error:
-                self._told.line(f"what is left in {topic} could not be read: {error}")
+                self._told.line(f"what is left in {topics} could not be read: {error}")
                 continue
-            stops.append(stop)
-            left = f"; {stop.unread:,} are not read and go with the broker" if stop.unread else ""
-            self._told.line(f"the last {records:,} records of {topic} were read{left}")
+            stops += stopped
+            unread = sum(stop.unread for stop in stopped)
+            left = f"; {unread:,} are not read and go with the broker" if unread else ""
+            self._told.line(f"the last {records:,} records of {topics} were read{left}")
         self._stack.keep(replace(self._state, stops=tuple(stops)))
 
-    def _read_out(self, lake: Lake, stream: Stream) -> tuple[int, Stop]:
-        """Read a stream to its end, or until time is up."""
+    def _read_out(self, lake: Lake, streams: Sequence[Stream]) -> tuple[int, list[Stop]]:
+        """Read streams that have one writer to their ends, or until time is up."""
         from local_stack.ends import EmbeddedSource  # noqa: PLC0415
         from platform_assets.streams.advance import WRITERS  # noqa: PLC0415
 
         deadline, records = time.monotonic() + _DRAIN_SECONDS, 0
-        topic = stream.required_topic(self._settings)
-        with EmbeddedSource(self._config) as source, WRITERS[stream.name](lake, source, self._settings) as batches:
+        topics = [stream.required_topic(self._settings) for stream in streams]
+        writer = WRITERS[streams[0].name]
+        with EmbeddedSource(self._config) as source, writer(lake, source, self._settings) as batches:
             batches.catch_up()
             while not self._signals.hurry and time.monotonic() < deadline:
                 step = batches.step()
                 if step is None:
                     break
                 records += step.records
-            ends = {partition: held.high for partition, held in source.held(topic).items()}
-            position = batches.position(topic)
-        return records, Stop(topic, position.epoch, ends, dict(position.offsets))
+            held = {topic: {p: at.high for p, at in source.held(topic).items()} for topic in topics}
+            positions = {topic: batches.position(topic) for topic in topics}
+        return records, [Stop(t, positions[t].epoch, held[t], dict(positions[t].offsets)) for t in topics]
 
     def _streams(self) -> list[Stream]:
         """The streams that there are."""
