@@ -34,7 +34,7 @@ from platform_assets.maintenance import FOLLOWED
 from platform_assets.ops import computations
 from platform_assets.silver import events, late_arrivals, quarantine, row_changes, touched_hours
 from platform_assets.streams import epochs
-from platform_assets.streams.stream import CLIENT_EVENTS, OLTP_CHANGES, STREAMS, Stream
+from platform_assets.streams.stream import EVENT_STREAMS, OLTP_CHANGES, STREAMS, Stream
 from platform_assets.table import Table
 from resources.lake import Lake, disk_usage, local_path
 from resources.records import Position
@@ -53,7 +53,10 @@ _LAST_CHECKPOINT = "_last_checkpoint"
 _ASIDE = "_damaged"
 _ZONE = ZoneInfo("UTC")
 _JUDGED = {
-    CLIENT_EVENTS.name: (dead_letters.TABLE, quarantine.TABLE, late_arrivals.TABLE, events.TABLE),
+    **{
+        stream.name: (dead_letters.TABLE, quarantine.TABLE, late_arrivals.TABLE, events.TABLE)
+        for stream in EVENT_STREAMS
+    },
     OLTP_CHANGES.name: (dead_letters.TABLE, quarantine.TABLE, row_changes.TABLE),
 }
 """By stream, the tables that have its topic partitions' progress."""

@@ -6,7 +6,7 @@ Nothing here changes a row, but retention, which removes what is older than it s
 
 # Dagster reads the annotation of `context` when the op is made: no `from __future__ import annotations` here.
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
@@ -24,7 +24,7 @@ from platform_assets.ops import computations
 from platform_assets.platform import Platform
 from platform_assets.silver import events, outcomes, row_changes, touched_hours
 from platform_assets.streams.advance import CHANGES_POOL, STREAMS_POOL
-from platform_assets.streams.stream import CLIENT_EVENTS, OLTP_CHANGES, Stream
+from platform_assets.streams.stream import EVENT_STREAMS, OLTP_CHANGES, Stream
 from platform_assets.table import Table
 from resources.lake import WRITER_PROPERTIES, Lake, Writer, retrying
 
@@ -214,20 +214,22 @@ def vacuum_tables(context: dg.OpExecutionContext, platform: dg.ResourceParam[Pla
         context.log.info(f"{table.name}: {files} files vacuumed")
 
 
-def retention_op(name: str, stream: Stream, pool: str) -> dg.OpDefinition:
-    """The op that applies the retention of bronze to a stream's records, and holds the stream meanwhile."""
+def retention_op(name: str, streams: Sequence[Stream], pool: str) -> dg.OpDefinition:
+    """The op that applies the retention of bronze to the records of streams, and holds these meanwhile."""
+    named = " and ".join(stream.table.name for stream in streams)
 
-    @dg.op(name=name, pool=pool, description=f"Records of {stream.table.name} past their retention go.")
+    @dg.op(name=name, pool=pool, description=f"Records of {named} past their retention go.")
     def retain_records(context: dg.OpExecutionContext, platform: dg.ResourceParam[Platform]) -> None:
-        since = retain(platform, stream.table)
-        told = "nothing is past its retention" if since is None else f"it holds all records from {since} on"
-        context.log.info(f"{stream.table.name}: {told}")
+        for stream in streams:
+            since = retain(platform, stream.table)
+            told = "nothing is past its retention" if since is None else f"it holds all records from {since} on"
+            context.log.info(f"{stream.table.name}: {told}")
 
     return retain_records
 
 
-retain_events = retention_op("retain_events", CLIENT_EVENTS, STREAMS_POOL)
-retain_changes = retention_op("retain_changes", OLTP_CHANGES, CHANGES_POOL)
+retain_events = retention_op("retain_events", EVENT_STREAMS, STREAMS_POOL)
+retain_changes = retention_op("retain_changes", [OLTP_CHANGES], CHANGES_POOL)
 
 
 @dg.job(
