@@ -22,6 +22,8 @@ from support.records import event
 SENT = [event(f"anna-{hour}", hour * 60 + 10, user_id="anna") for hour in (0, 2)]
 LATER = [event("anna-new", 80, user_id="anna"), event("anna-newer", 90, user_id="anna")]
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def base(tmp_path: Path) -> Path:

@@ -151,7 +151,8 @@ def assert_ended(lake: Lake, poison: Record, ends: str, reason: str) -> None:
     assert found[ends].height == 1
     if ends != "silver":
         assert any(told.startswith(reason) for told in found[ends]["reasons"][0]), found[ends]["reasons"][0]
-        assert found[ends]["value"][0] == poison.value
+        kept = lake.scan(client_events.TABLE).filter(here).collect()
+        assert kept["value"].to_list() == [poison.value]
 
 
 def assert_still_usable(lake: Lake, records: list[Record], settings: Settings) -> None:

@@ -268,7 +268,7 @@ def given_a_world(examples: int) -> Callable[[Callable[..., None]], Callable[...
     return decorate
 
 
-@given_a_world(20)
+@given_a_world(12)
 def test_stream_equals_batch(records: list[Record], script: list[Act]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         check(records, script, Path(folder))
@@ -276,7 +276,7 @@ def test_stream_equals_batch(records: list[Record], script: list[Act]) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@given_a_world(200)
+@given_a_world(80)
 def test_stream_equals_batch_at_length(records: list[Record], script: list[Act]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         check(records, script, Path(folder))

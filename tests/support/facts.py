@@ -20,7 +20,7 @@ from resources.lake import Lake
 from resources.settings import Settings
 from support.changes import records as change_records
 from support.lakes import drain
-from support.records import START, Record, at, encoded, frame, source
+from support.records import RULES, START, Record, at, encoded, frame, source
 
 SETTINGS = Settings()
 HOURS = 6
@@ -47,7 +47,7 @@ def act(lake: Lake, events: Iterable[Mapping[str, object]]) -> None:
 
 def tell(lake: Lake, *values: dict[str, Any]) -> None:
     """Take in changes of the database, and leave the dimensions behind."""
-    lake.append(row_changes.TABLE, judge_changes(frame(change_records(values))).accepted)
+    lake.append(row_changes.TABLE, judge_changes(frame(change_records(values)), RULES).accepted)
 
 
 def follow(lake: Lake) -> None:
