@@ -38,6 +38,7 @@ class _Envelope(msgspec.Struct, gc=False):
     payload: msgspec.Raw = msgspec.Raw(b"null")
 
 
+_READ = ("op", "before", "after", "source", "payload")
 _ENVELOPE = msgspec.json.Decoder(_Envelope)
 _NULL = msgspec.Raw(b"null")
 
@@ -120,7 +121,7 @@ def _as_json(values: pl.Series, schemas: Schemas, found: Decoded) -> list[tuple[
     found.undecodable.update(framed.undecodable)
     texts = dict(framed.plain)
     for rows in framed.rows:
-        whole = pl.struct(pl.all())
+        whole = pl.struct([name for name in _READ if name in rows.frame.columns])
         text = as_json(whole, rows.frame.select(whole.alias("row")).schema["row"])
         if text is None:
             why = f"unsupported_schema:{rows.schema.schema_id} a type that has no JSON"

@@ -77,6 +77,10 @@ EVENT_FIELDS = pl.Schema(
 """The envelope's fields as columns. A timestamp that is none is null, and its field is in ``bad_timestamps``."""
 
 
+_YEAR_10000 = 253_402_300_800
+"""Seconds since 1970; before 1970, as many reach beyond year 1, too."""
+
+
 def with_instants(events: pl.DataFrame) -> pl.DataFrame:
     """Events whose timestamps are texts, or instants of any unit, with instants for them.
 
@@ -100,4 +104,7 @@ def with_instants(events: pl.DataFrame) -> pl.DataFrame:
 def _instant(events: pl.DataFrame, name: str) -> pl.Expr:
     if events.schema[name] == pl.String:
         return pl.col(name).str.to_datetime("%+", time_unit="us", time_zone="UTC", strict=False)
-    return pl.col(name).cast(EVENT_FIELDS[name])
+    unit = events.schema[name].time_unit  # type: ignore[attr-defined]  # a datetime, where it is no text
+    most = _YEAR_10000 * {"ms": 10**3, "us": 10**6, "ns": 10**9}[unit]
+    believable = pl.when(pl.col(name).to_physical().is_between(-most, most)).then(name)  # a cast would overflow
+    return believable.cast(EVENT_FIELDS[name])

@@ -13,7 +13,7 @@ from platform_assets.platform import Platform
 from platform_assets.silver import admissions
 from platform_assets.streams import epochs
 from platform_assets.streams.advance import POSITION_TAG, advance, advance_changes
-from platform_assets.streams.stream import EVENT_STREAMS, OLTP_CHANGES, Stream
+from platform_assets.streams.stream import EVENT_STREAMS, OLTP_CHANGES, REFUSALS, Stream
 from resources.records import Held, Position, RecordSource, check_continuity
 from sensors.runs import ALIVE
 
@@ -48,7 +48,7 @@ class Reach:
     Attributes:
         position: How far bronze has read; None if never.
         held: What the topic holds.
-        has_admissions: Whether a replay let in something that silver has not taken in.
+        has_admissions: Whether a replay let in something that silver, or a table of refusals, has not taken in.
     """
 
     position: Position | None
@@ -148,7 +148,8 @@ def stream_sensor(name: str, streams: Sequence[Stream], job: dg.JobDefinition) -
 def _reach(platform: Platform, stream: Stream, source: RecordSource) -> Reach:
     lake, topic = platform.lake, stream.required_topic(platform.settings)
     position = epochs.recorded(lake.open(stream.table), topic)
-    waiting = admissions.newest(lake, stream.name) > admissions.level(lake.open(stream.silver), stream.name)
+    levels = [admissions.level(lake.open(table), stream.name) for table in (stream.silver, *REFUSALS)]
+    waiting = admissions.newest(lake, stream.name) > min(levels)
     return Reach(position, source.held(topic, position), waiting)
 
 

@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import hashlib
 import re
-from ipaddress import AddressValueError, IPv4Address, IPv6Address, IPv6Network
+from ipaddress import AddressValueError, IPv6Address, IPv6Network
 from urllib.parse import unquote
 
 import polars as pl
 
-_EMAIL = re.compile(r"[A-Za-z0-9._%+-]+(?:@|%40)[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*\.[A-Za-z]{2,}")
-_IPV4 = re.compile(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?![\w]|\.\d)")
-_IPV6 = re.compile(r"(?<![\w:.])(?:[0-9A-Fa-f]{0,4}:){2,7}[0-9A-Fa-f]{0,4}(?![\w:])")
-_ESCAPE = re.compile(r"(?<!\\)((?:\\\\)*)\\u00([2-7][0-9A-Fa-f])")
+# Each begins where its run of characters begins: tried from every place in it, long texts would take hours.
+_LOCAL = r"[A-Za-z0-9._%+-]"
+_EMAIL = re.compile(rf"(?<!{_LOCAL}){_LOCAL}+?(?:@|%40)[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*\.[A-Za-z]{{2,}}")
+_IPV4 = re.compile(r"(?<![\d.])(?:\d{1,3}\.){3}\d{1,3}(?!\d|\.\d)")
+_IPV6 = re.compile(r"(?<![\w:.])(?:[0-9A-Fa-f]{0,4}:){2,7}[0-9A-Fa-f]{0,4}(?![\w:]|\.\d)")
+_PRINTABLE = re.compile(r"(?<!\\)((?:\\\\)*)\\u00([2-7][0-9A-Fa-f])")
+_ESCAPE = re.compile(r"(\\(?:u[0-9A-Fa-f]{4}|.))", re.DOTALL)
 _MAY_HOLD = r"@|%40|\\u|\d\.\d{1,3}\.\d{1,3}\.\d|::|(?:[0-9A-Fa-f]{1,4}:){7}"
 """Texts without a match hold no address. Rust's expressions look for it: most texts are never seen by Python."""
 
@@ -33,10 +36,14 @@ def protected(text: str) -> str:
     >>> protected("203.0.113.7 asked")
     '203.0.113.0 asked'
     """
-    text = _ESCAPE.sub(_unescaped, text)  # JSON may write any character so
-    text = _EMAIL.sub(lambda found: hashed(unquote(found[0])), text)
-    text = _IPV4.sub(_truncated_v4, text)
-    return _IPV6.sub(_truncated_v6, text)
+    text = _PRINTABLE.sub(_unescaped, text)  # JSON may write any character so
+    while True:  # what is left of an address may be one: `a@b.example@c.example`
+        # The letter of an escape (`\\n`) belongs to no address.
+        parts = _ESCAPE.split(text)
+        once = "".join(part if number % 2 else _without_addresses(part) for number, part in enumerate(parts))
+        if once == text:
+            return text
+        text = once
 
 
 def protected_texts(texts: pl.Series) -> pl.Series:
@@ -58,10 +65,14 @@ def _unescaped(found: re.Match[str]) -> str:
     return found[0] if character in '"\\\x7f' else found[1] + character
 
 
+def _without_addresses(text: str) -> str:
+    text = _EMAIL.sub(lambda found: hashed(unquote(found[0])), text)
+    text = _IPV4.sub(_truncated_v4, text)
+    return _IPV6.sub(_truncated_v6, text)
+
+
 def _truncated_v4(found: re.Match[str]) -> str:
-    try:
-        IPv4Address(found[0])
-    except AddressValueError:
+    if any(int(octet) > 255 for octet in found[0].split(".")):
         return found[0]
     return f"{found[0].rpartition('.')[0]}.0"
 

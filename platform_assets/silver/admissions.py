@@ -29,6 +29,7 @@ TABLE = Table(
         REASONS,
         Column("occurred_at", TIMESTAMP, "Event time that it was let in with; none of a change.", nullable=True),
         Column("is_late_allowed", pl.Boolean(), "Whether it may be later than the allowed lateness."),
+        Column("field_aliases", pl.String(), "The names of fields that it was let in by: a JSON object."),
         Column("admitted_at", TIMESTAMP, "When, by the clock of the machine.", provenance=True),
         Column("run_id", pl.String(), "The run that let it in.", provenance=True),
         INGESTION_DATE,

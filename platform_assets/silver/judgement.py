@@ -43,6 +43,10 @@ class Rules:
         """The same, but for lateness, of which none is too much."""
         return replace(self, allowed_lateness=EVER)
 
+    def by_names(self, aliases: Mapping[str, str]) -> Rules:
+        """The same, but for the names of fields."""
+        return replace(self, aliases=aliases)
+
 
 @dataclass(frozen=True)
 class Judgement:

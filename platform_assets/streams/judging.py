@@ -7,6 +7,8 @@ then it is let in, by every table as soon as that one has taken the admission in
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -89,15 +91,8 @@ class Judging:
         told = self._admissions().filter(within(admissions.TABLE, window)).collect()
         told = told.join(records, on=COORDINATES, how="semi")
         counts = told.filter(pl.col("admission") <= level)
-        late = counts.filter("is_late_allowed")
-        judged = Judgement.of_all(
-            [
-                self.first(records.join(late, on=COORDINATES, how="anti", maintain_order="left")),
-                self.stream.judge(
-                    records.join(late, on=COORDINATES, how="semi", maintain_order="left"), self._rules.however_late()
-                ),
-            ]
-        )
+        plain = records.join(counts, on=COORDINATES, how="anti", maintain_order="left")
+        judged = Judgement.of_all([self.first(plain), *self._by_their_own_rules(records, counts)])
         refused = Judgement.of_all(
             [self._refused(judged, records, window, told), self._not_yet(judged, records, told, level)]
         )
@@ -136,6 +131,14 @@ class Judging:
             .select(RECORD_SCHEMA.names())
             .collect()
         )
+
+    def _by_their_own_rules(self, records: pl.DataFrame, admitted: pl.DataFrame) -> Iterator[Judgement]:
+        """Judge admitted records by the rules that they were let in by, whatever the settings are now."""
+        rules = ["is_late_allowed", "field_aliases"]
+        for (is_late_allowed, aliases), rows in admitted.group_by(rules, maintain_order=True):
+            those = records.join(rows, on=COORDINATES, how="semi", maintain_order="left")
+            own = self._rules.by_names(json.loads(str(aliases)))
+            yield self.stream.judge(those, own.however_late() if is_late_allowed else own)
 
     def _admissions(self) -> pl.LazyFrame:
         return self._lake.scan(admissions.TABLE).filter(pl.col("stream") == self.stream.name)

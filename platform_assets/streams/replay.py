@@ -6,6 +6,7 @@ new in Kafka: by progress of its own in each table, so that a kill at any point 
 
 # Dagster reads the annotation of `context` when the op is made: no `from __future__ import annotations` here.
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -114,6 +115,7 @@ def replay(platform: Platform, config: ReplayConfig, run_id: str) -> Replayed:
         rows = _rows(judgement.accepted, waiting).with_columns(
             stream=pl.lit(stream.name),
             is_late_allowed=pl.lit(config.allow_late),
+            field_aliases=pl.lit(json.dumps(dict(rules.aliases), sort_keys=True)),
             admitted_at=pl.lit(platform.clock(), TIMESTAMP),
             run_id=pl.lit(run_id),
         )

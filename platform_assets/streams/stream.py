@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from platform_assets.bronze import backend_logs, client_events, oltp_changes
+from platform_assets.bronze import backend_logs, client_events, dead_letters, oltp_changes
 from platform_assets.changes.judgement import judge_changes
-from platform_assets.silver import events, row_changes
+from platform_assets.silver import events, quarantine, row_changes
 from platform_assets.silver.judgement import Judgement, Rules, judge
 from platform_assets.table import Table
 from resources.settings import Settings
@@ -57,6 +57,9 @@ OLTP_CHANGES = Stream(
 
 EVENT_STREAMS = (CLIENT_EVENTS, BACKEND_LOGS)
 """The streams of events; one writer takes them into silver together."""
+
+REFUSALS = (dead_letters.TABLE, quarantine.TABLE)
+"""What no stream lets in: undecodable, or against the contract."""
 
 STREAMS = (*EVENT_STREAMS, OLTP_CHANGES)
 """Every stream."""

@@ -14,7 +14,6 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-import fastavro
 import polars as pl
 from polars_avro import AvroError, AvroSpecError
 
@@ -40,27 +39,24 @@ def decode(text: str, payloads: Sequence[bytes]) -> tuple[list[int], list[pl.Dat
         The indexes of the values that decode, and their rows, in parts: a column for each field of the writer's.
 
     Raises:
-        UnsupportedSchema: It is no record, or has a union of several types, or is recursive.
+        UnsupportedSchema: It is no record, or has a union of several types, or a type without bytes, or refers to
+            itself or to a schema elsewhere.
     """
     writer = _writer(text)
-    return isolated(payloads, writer.rows, writer.is_good)
+    return isolated(payloads, writer.rows)
 
 
 def aliases(text: str) -> dict[str, str]:
     """The other names of a record's fields, by alias."""
-    schema = json.loads(text)
-    return {alias: field["name"] for field in schema.get("fields", []) for alias in field.get("aliases", [])}
+    fields = _parsed(text)["fields"]
+    return {alias: field["name"] for field in fields for alias in field.get("aliases") or ()}
 
 
 class _Writer:
     """A schema, ready to decode what was written with it."""
 
     def __init__(self, text: str) -> None:
-        schema = json.loads(text)
-        if not isinstance(schema, dict) or schema.get("type") != "record":
-            msg = "the schema is no record"
-            raise UnsupportedSchema(msg)
-        self._parsed = fastavro.parse_schema(schema)
+        schema = _parsed(text)
         mark = {"type": "fixed", "name": "headwater_mark", "size": _MARK}
         fields = [{"name": "value", "type": _plain(schema)}, {"name": "mark", "type": mark}]
         framed = {"type": "record", "name": "headwater_framed", "fields": fields}
@@ -88,15 +84,6 @@ class _Writer:
             return None
         return frame["value"].struct.unnest()
 
-    def is_good(self, payload: bytes) -> bool:
-        """Whether one value decodes, and takes all of its bytes."""
-        stream = io.BytesIO(payload)
-        try:
-            fastavro.schemaless_reader(stream, self._parsed, None)
-        except (EOFError, ValueError, IndexError, TypeError, OverflowError, KeyError, MemoryError, StopIteration):
-            return False
-        return stream.tell() == len(payload)
-
     def _container(self, body: bytes, count: int) -> bytes:
         sync = bytes(16)
         blocks = _long(count) + _long(len(body)) + body + sync if count else b""
@@ -106,6 +93,42 @@ class _Writer:
 @lru_cache(maxsize=256)
 def _writer(text: str) -> _Writer:
     return _Writer(text)
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    """A record's schema.
+
+    Raises:
+        UnsupportedSchema: It is none that the decoder takes.
+    """
+    try:
+        schema = json.loads(text)
+        is_record = isinstance(schema, dict) and schema.get("type") == "record" and bool(schema.get("fields"))
+        if not is_record or not all(isinstance(field, dict) and "name" in field for field in schema["fields"]):
+            msg = "the schema is no record with fields"
+            raise UnsupportedSchema(msg)
+        if _has_no_bytes(schema):
+            msg = "it has a type without bytes: null alone, or a record without fields"
+            raise UnsupportedSchema(msg)
+    except (ValueError, RecursionError) as error:
+        msg = f"the schema cannot be read: {error}"
+        raise UnsupportedSchema(msg) from error
+    return dict(schema)
+
+
+def _has_no_bytes(schema: Any) -> bool:
+    """Whether some type in a schema takes no bytes: a few bytes could then stand for billions of values."""
+    if isinstance(schema, list):
+        return any(part != "null" and _has_no_bytes(part) for part in schema)
+    if isinstance(schema, Mapping):
+        if schema.get("type") == "record" and not schema.get("fields"):
+            return True
+        if schema.get("type") == "fixed" and not schema.get("size"):
+            return True
+        inner = [schema.get(name) for name in ("type", "items", "values")]
+        inner += [field.get("type") for field in schema.get("fields") or ()]
+        return any(_has_no_bytes(part) for part in inner)
+    return bool(schema == "null")
 
 
 def _plain(schema: Any) -> Any:

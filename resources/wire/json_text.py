@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import polars as pl
 from polars._typing import PolarsDataType
 
+_DAY = 86_400
+_FIRST_DAY, _LAST_DAY = -719_162, 2_932_896
+"""The first day of year 1 and the last of year 9999, in days since 1970."""
 _SCALARS = (pl.String, pl.Boolean, pl.Null)
 
 
 def as_json(value: pl.Expr, dtype: pl.DataType) -> pl.Expr | None:
     """A structure or map as the text of a JSON object; null where it is null.
 
-    Instants are RFC 3339 texts, dates ISO 8601, decimals texts with all their digits, bytes base64.
+    Instants are RFC 3339 texts, dates and times ISO 8601, decimals texts with all their digits, bytes base64.
 
     Args:
         value: The column.
@@ -58,10 +63,21 @@ def _ready_scalar(value: pl.Expr, dtype: pl.DataType) -> pl.Expr | None:
         return value
     if isinstance(dtype, pl.Datetime):
         zone = "Z" if dtype.time_zone is not None else ""
-        return value.dt.strftime(f"%Y-%m-%dT%H:%M:%S%.6f{zone}")
-    if dtype in (pl.Date, pl.Time):
-        return value.cast(pl.String)
+        second = {"ms": 10**3, "us": 10**6, "ns": 10**9}[dtype.time_unit]
+        span = (_FIRST_DAY * _DAY * second, (_LAST_DAY + 1) * _DAY * second - 1)
+        return _told(value, span, lambda told: told.dt.strftime(f"%Y-%m-%dT%H:%M:%S%.6f{zone}"))
+    if dtype == pl.Date:
+        return _told(value, (_FIRST_DAY, _LAST_DAY), lambda told: told.cast(pl.String))
+    if dtype == pl.Time:
+        return _told(value, (0, _DAY * 10**9 - 1), lambda told: told.dt.to_string("%H:%M:%S%.6f"))
     return value.bin.encode("base64") if dtype == pl.Binary else None
+
+
+def _told(value: pl.Expr, span: tuple[int, int], text: Callable[[pl.Expr], pl.Expr]) -> pl.Expr:
+    """An instant as text; one that lies outside the years 1 to 9999 as the number that it is stored as."""
+    number = value.to_physical().cast(pl.Int64)
+    believable = pl.when(number.is_between(*span)).then(value)
+    return pl.coalesce(text(believable), number.cast(pl.String))
 
 
 def _instance(dtype: PolarsDataType) -> pl.DataType:

@@ -15,7 +15,6 @@ from google.protobuf import (
     duration_pb2,
     empty_pb2,
     field_mask_pb2,
-    message_factory,
     struct_pb2,
     timestamp_pb2,
     wrappers_pb2,
@@ -57,7 +56,7 @@ def decode(
         UnsupportedSchema: There is no such message, or it holds itself.
     """
     message = _message(schema, path)
-    return isolated(payloads, message.rows, message.is_good)
+    return isolated(payloads, message.rows)
 
 
 def aliases(schema: WriterSchema, path: tuple[int, ...]) -> dict[str, str]:
@@ -71,7 +70,9 @@ class _Message:
 
     def __init__(self, descriptor: Descriptor) -> None:
         self.descriptor = descriptor
-        self._class = message_factory.GetMessageClass(descriptor)
+        if _holds_itself(descriptor, ()):
+            msg = f"{descriptor.full_name} holds itself"
+            raise UnsupportedSchema(msg)
         try:
             pool = ptars.HandlerPool([descriptor.file], _CONFIG)
             self._handler = pool.get_for_message(descriptor)
@@ -87,13 +88,13 @@ class _Message:
         except ValueError:
             return None
 
-    def is_good(self, payload: bytes) -> bool:
-        """Whether one message decodes."""
-        try:
-            self._class.FromString(payload)
-        except DecodeError:
-            return False
+
+def _holds_itself(descriptor: Descriptor, within: tuple[str, ...]) -> bool:
+    """Whether a message, or one in it, holds itself: it would be columns without end."""
+    if descriptor.full_name in within:
         return True
+    inner = [field.message_type for field in descriptor.fields if field.message_type is not None]
+    return any(_holds_itself(part, (*within, descriptor.full_name)) for part in inner)
 
 
 @lru_cache(maxsize=256)

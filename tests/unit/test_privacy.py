@@ -32,6 +32,12 @@ ANNA = hashlib.sha256(b"anna@shop.example").hexdigest()
         ("203.0.113.7", "203.0.113.0"),
         ('{"ip":"203.0.113.7"}', '{"ip":"203.0.113.0"}'),
         ("from 203.0.113.7, and 198.51.100.250.", "from 203.0.113.0, and 198.51.100.0."),
+        ("ring\\tanna@shop.example", f"ring\\t{ANNA}"),  # the letter of an escape belongs to no address
+        ("caf\\u00e9anna@shop.example", f"caf\\u00e9{ANNA}"),
+        ("ip\\n203.0.113.7", "ip\\n203.0.113.0"),
+        ("?ip%3D203.0.113.7", "?ip%3D203.0.113.0"),
+        ("192.168.001.005", "192.168.001.0"),
+        ("::ffff:203.0.113.7", "::ffff:203.0.113.0"),
         ("999.0.113.7", "999.0.113.7"),
         ("1.2.3.4.5", "1.2.3.4.5"),
         ("2001:db8:1:2:3:4:5:6", "2001:db8:1::"),
@@ -47,6 +53,13 @@ def test_addresses_are_hashed_or_truncated_and_nothing_else(text: str, wanted: s
     assert holds_address(pl.Series([text, None])).to_list() == [text != wanted and "u0040" not in wanted, False]
 
 
+@pytest.mark.parametrize("part", ["1.1.1.1.", "1.1.1.1a", "a@a.a.", "a@aaaa", "a%40", "a", "0:", "\\\\", "f.", "%2E"])
+def test_long_texts_take_no_longer_than_they_are_long(part: str) -> None:
+    """Quadratic, these would take minutes; the suite's limit of time is the assertion."""
+    text = part * (200_000 // len(part)) + " anna@shop.example"
+    assert protected(text).endswith(ANNA)
+
+
 @given(st.text(alphabet='ab@.%40:\\u"1290f ', max_size=40))
 def test_protecting_twice_is_protecting_once(text: str) -> None:
     once = protected(text)
@@ -56,8 +69,11 @@ def test_protecting_twice_is_protecting_once(text: str) -> None:
 
 @given(st.dictionaries(st.text(max_size=5), st.one_of(st.text(max_size=20), st.integers(), st.floats(allow_nan=False))))
 def test_json_stays_json(properties: dict[str, object]) -> None:
-    text = json.dumps({**properties, "mail": "anna@shop.example"})
-    assert json.loads(protected(text))["mail"] == ANNA
+    told = {**properties, "mail": "anna@shop.example", "note": f"{properties}\n\tanna@shop.example\u00e9"}
+    for text in (json.dumps(told), json.dumps(told, ensure_ascii=False)):
+        found = json.loads(protected(text))
+        assert found["mail"] == ANNA
+        assert f"\n\t{ANNA}" in found["note"]
 
 
 def test_events_and_changes_are_protected_as_their_tables_declare() -> None:

@@ -40,6 +40,8 @@ from support.wire import (
     typed,
 )
 
+DATE = {"type": "int", "logicalType": "date"}
+PLAIN = (("at", "long"), ("d", "int"))
 CONTEXT = SerializationContext("client_events", MessageField.VALUE)
 
 
@@ -274,13 +276,40 @@ def test_properties_may_be_a_text_a_map_or_a_record_and_are_always_a_json_object
         {"type": "record", "name": "Tree", "fields": [{"name": "child", "type": ["null", "Tree"]}]},
         {"type": "record", "name": "Either", "fields": [{"name": "x", "type": ["null", "string", "long"]}]},
         {"type": "string"},
+        {"type": "record", "name": "Empty", "fields": []},
+        {"type": "record", "name": "Far", "fields": [{"name": "x", "type": "elsewhere.Thing"}]},
+        {"type": "record", "name": "Bomb", "fields": [{"name": "x", "type": {"type": "array", "items": "null"}}]},
+        {"type": "record", "name": "Odd", "fields": [{"name": "x", "type": "string", "aliases": None}, {"name": "x"}]},
     ],
-    ids=["recursive", "a union of several types", "no record"],
+    ids=["recursive", "a union of several types", "no record", "no fields", "a reference", "null items", "broken"],
 )
 def test_a_schema_without_columns_is_told_and_spoils_nothing(schema: dict[str, Any]) -> None:
     found = decoded(Known(avro(1, EVENT_V1), avro(5, schema)), framed(5, b"\x00"), framed(1, avro_event("e1")))
     assert [row["event_id"] for row in rows(found)] == ["e1"]
     assert reasons(found.undecodable)[0][0].startswith("unsupported_schema:5 ")
+
+
+def test_instants_that_are_no_dates_spoil_nothing() -> None:
+    millis = {"type": "long", "logicalType": "timestamp-millis"}
+    inner = {"type": "record", "name": "P", "fields": [{"name": "at", "type": millis}, {"name": "d", "type": DATE}]}
+    schema = retyped(received_at=millis, properties=inner)
+    plain = retyped(received_at="long", properties={**inner, "fields": [{"name": n, "type": t} for n, t in PLAIN]})
+    good = {"at": 0, "d": 0}
+    values = [
+        typed(plain, {**event("far"), "received_at": None}, received_at=9_223_372_036_854_776, properties=good),
+        typed(
+            plain, {**event("odd"), "received_at": None}, received_at=0, properties={"at": 2**63 - 1, "d": 2**31 - 1}
+        ),
+        typed(plain, {**event("ok"), "received_at": None}, received_at=0, properties=good),
+    ]
+    found = decoded(Known(avro(1, schema)), *(framed(1, value) for value in values))
+    assert [(row["event_id"], row["bad_timestamps"]) for row in rows(found)] == [
+        ("far", ["received_at"]),
+        ("odd", []),
+        ("ok", []),
+    ]
+    assert json.loads(rows(found)[1]["properties"]) == {"at": str(2**63 - 1), "d": str(2**31 - 1)}
+    assert json.loads(rows(found)[2]["properties"]) == {"at": "1970-01-01T00:00:00.000000Z", "d": "1970-01-01"}
 
 
 # -- Protobuf --------------------------------------------------------------------------------------------------------
