@@ -21,6 +21,7 @@ from platform_assets.changes.dimensions import DIMENSIONS
 from platform_assets.changes.following import rebuild as rebuild_dimension
 from platform_assets.feeds.job import FEEDS, no_file_set_aside, take_files
 from platform_assets.feeds.rebuilding import rebuild as rebuild_feed
+from platform_assets.first_assets import FIRSTS_POOL, take_in_firsts
 from platform_assets.gold import active_users, fact_events, live_metrics, person_days
 from platform_assets.identity_assets import IDENTITY_POOL, no_super_nodes, persons_asset, preview_persons
 from platform_assets.maintenance import maintain, nightly, nightly_maintenance, regular_maintenance
@@ -35,6 +36,7 @@ from platform_assets.silver import (
     identity_links,
     late_arrivals,
     outcomes,
+    person_firsts,
     persons,
     quarantine,
     quarantined_rows,
@@ -64,6 +66,7 @@ TABLES: tuple[Table, ...] = (
     identity_links.TABLE,
     persons.TABLE,
     persons.CHANGES,
+    person_firsts.TABLE,
     live_metrics.TABLE,
     person_days.TABLE,
     active_users.TABLE,
@@ -114,6 +117,7 @@ def assets(partitions: Partitions) -> list[dg.AssetsDefinition | dg.AssetSpec]:
         rebuilt_asset(identity_links.TABLE, [silver], identity_links.rebuild, partitions),
         persons_asset,
         ledger_spec(persons.CHANGES, [persons.TABLE]),
+        whole_asset(person_firsts.TABLE, [silver, touched_hours.TABLE], person_firsts.rebuild, pool=FIRSTS_POOL),
         rebuilt_asset(
             person_days.TABLE,
             [activity_hours.TABLE, persons.TABLE],
@@ -146,6 +150,7 @@ def build_defs(platform: Platform) -> dg.Definitions:
     """
     # Sensors import the assets, so they are imported where everything is put together.
     from sensors.due_partitions import check_latest_due, hourly_checks  # noqa: PLC0415
+    from sensors.first_events import first_events  # noqa: PLC0415
     from sensors.landed_files import landed_files as landed_files_sensor  # noqa: PLC0415
     from sensors.micro_batches import changes, micro_batches  # noqa: PLC0415
     from sensors.restatement import (  # noqa: PLC0415
@@ -170,6 +175,7 @@ def build_defs(platform: Platform) -> dg.Definitions:
             advance_changes,
             replay_records,
             take_files,
+            take_in_firsts,
             preview_persons,
             restate_persons,
             check_latest_due,
@@ -179,7 +185,7 @@ def build_defs(platform: Platform) -> dg.Definitions:
             restate_days,
             restate_facts,
         ],
-        sensors=[micro_batches, changes, landed_files_sensor, restatements, fact_restatements],
+        sensors=[micro_batches, changes, landed_files_sensor, restatements, fact_restatements, first_events],
         schedules=[regular_maintenance, nightly_maintenance, hourly_checks],
         resources={"platform": platform},
         executor=dg.in_process_executor,
