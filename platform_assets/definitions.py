@@ -27,7 +27,7 @@ from platform_assets.identity_assets import IDENTITY_POOL, no_super_nodes, perso
 from platform_assets.maintenance import maintain, nightly, nightly_maintenance, regular_maintenance
 from platform_assets.ops import computations
 from platform_assets.platform import Platform
-from platform_assets.quality.checks import asset_check, checks_of
+from platform_assets.quality.checks import asset_check, checks_of, keeps_addresses_out, whole_address_check
 from platform_assets.silver import (
     activity_hours,
     admissions,
@@ -167,6 +167,7 @@ def build_defs(platform: Platform) -> dg.Definitions:
         assets=assets(partitions),
         asset_checks=[
             *(asset_check(check, partitions) for check in checks_of(TABLES)),
+            *(whole_address_check(t) for t in TABLES if t.partitions is None and keeps_addresses_out(t)),
             no_file_set_aside,
             no_super_nodes,
         ],

@@ -22,7 +22,7 @@ TABLE = Table(
     columns=(
         Column("order_id", pl.String(), "The order's id, as in events."),
         Column("entry", pl.String(), "What the amount is.", accepted=("sale", "refund")),
-        Column("user_id", pl.String(), "The account that ordered.", nullable=True, personal=True),
+        Column("user_id", pl.String(), "The account that ordered.", nullable=True, personal=True, protected=True),
         Column(
             "amount",
             MONEY,

@@ -26,7 +26,14 @@ TABLE = Table(
         Column("lsn", pl.Int64(), "Position in the database's log.", minimum=0),
         Column("sequence", pl.Int64(), "Order among the changes of one position."),
         Column("changed_at", TIMESTAMP, "Commit time."),
-        Column("row_key", pl.String(), "The row's key, JSON; of a truncation none.", nullable=True, personal=True),
+        Column(
+            "row_key",
+            pl.String(),
+            "The row's key, JSON; of a truncation none.",
+            nullable=True,
+            personal=True,
+            protected=True,
+        ),
         Column(
             "row",
             pl.String(),
