@@ -14,8 +14,8 @@ from unittest import mock
 
 from platform_assets.bronze import client_events
 from platform_assets.silver import events
-from platform_assets.streams import micro_batches, reading
 from platform_assets.streams.followers import Followers
+from platform_assets.streams.judging import Judging
 from resources.kafka import KafkaSource
 from resources.lake import Writer
 
@@ -133,8 +133,8 @@ def watched() -> Iterator[dict[str, float]]:
         (Writer, "commit", of_table),
         (Followers, "follow", lambda *_: "followers"),
         (Followers, "catch_up", lambda *_: "followers"),
-        (reading, "judge", lambda *_: "decode and judge"),
-        (micro_batches, "judge", lambda *_: "decode and judge"),
+        (Judging, "first", lambda *_: "decode and judge"),
+        (Judging, "again", lambda *_: "decode and judge"),
         (KafkaSource, "read", lambda *_: "read"),
         (events, "arrivals", lambda *_: "dedupe lookup"),
     ]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
+from typing import cast
 
 import polars as pl
 
@@ -70,30 +71,38 @@ def unframed(values: pl.Series, schemas: Schemas) -> Unframed:
         RegistryUnavailable: A schema cannot be told now.
     """
     found = Unframed()
-    framed: dict[int, list[int]] = defaultdict(list)
-    told = values.to_list()
-    for index, value in enumerate(told):
-        if not value or value[0] > _GUID:
-            found.plain[index] = value
-        elif value[0] == _GUID:
-            found.undecodable[index] = ["framing:with a GUID, which is not supported"]
-        elif len(value) < _HEADER:
-            found.undecodable[index] = ["framing:shorter than a schema id"]
-        else:
-            framed[int.from_bytes(value[1:_HEADER], "big")].append(index)
-    for schema_id, indexes in framed.items():
-        schema = schemas.get(schema_id)
-        if schema is None:
-            found.undecodable.update({index: [f"unknown_schema:{schema_id}"] for index in indexes})
-            continue
-        payloads = [told[index][_HEADER:] for index in indexes]
-        if schema.kind == "JSON":
-            found.plain.update(zip(indexes, payloads, strict=True))
-        elif schema.kind == "AVRO":
-            _take(found, schema, None, indexes, payloads)
-        else:
-            _take_messages(found, schema, indexes, payloads)
+    has_magic, has_guid = (values.bin.starts_with(magic).fill_null(value=False) for magic in (b"\x00", b"\x01"))
+    is_framed = has_magic & (values.bin.size() >= _HEADER).fill_null(value=False)
+    is_odd = (has_magic | has_guid) & ~is_framed
+    plain = (~is_framed & ~is_odd).arg_true()
+    found.plain.update(zip(plain.to_list(), values.gather(plain).to_list(), strict=True))
+    for index in is_odd.arg_true():
+        is_guid = values[index][0] == _GUID
+        why = "with a GUID, which is not supported" if is_guid else "shorter than a schema id"
+        found.undecodable[index] = [f"framing:{why}"]
+    framed = pl.DataFrame({"index": pl.int_range(len(values), eager=True, dtype=pl.UInt32), "value": values})
+    by_head = framed.filter(is_framed).with_columns(head=pl.col("value").bin.slice(1, _HEADER - 1))
+    for (head,), rows in by_head.group_by("head", maintain_order=True):
+        _take_schema(found, schemas, int.from_bytes(cast("bytes", head), "big"), rows)
     return found
+
+
+def _take_schema(found: Unframed, schemas: Schemas, schema_id: int, rows: pl.DataFrame) -> None:
+    """Decode the values of one schema, ``index`` and ``value``, into what was found."""
+    indexes = rows["index"].to_list()
+    schema = schemas.get(schema_id)
+    if schema is None:
+        found.undecodable.update({index: [f"unknown_schema:{schema_id}"] for index in indexes})
+        return
+    payloads = rows["value"].bin.slice(_HEADER)
+    if schema.kind == "JSON":
+        found.plain.update(zip(indexes, payloads.to_list(), strict=True))
+    elif schema.kind == "AVRO":
+        _take(found, schema, None, indexes, payloads.to_list())
+    elif payloads.bin.starts_with(b"\x00").all():  # short for the first message
+        _take(found, schema, (0,), indexes, payloads.bin.slice(1).to_list())
+    else:
+        _take_messages(found, schema, indexes, payloads.to_list())
 
 
 def _take_messages(found: Unframed, schema: WriterSchema, indexes: list[int], payloads: list[bytes]) -> None:
@@ -124,10 +133,12 @@ def _take(
         found.undecodable.update({index: [f"unsupported_schema:{schema.schema_id} {error}"] for index in indexes})
         return
     if parts:
-        found.rows.append(Rows([indexes[place] for place in good], pl.concat(parts), schema, aliases))
-    taken = set(good)
-    what = f"not_{schema.kind.lower()}:schema {schema.schema_id}"
-    found.undecodable.update({index: [what] for place, index in enumerate(indexes) if place not in taken})
+        rows = parts[0] if len(parts) == 1 else pl.concat(parts)
+        found.rows.append(Rows([indexes[place] for place in good], rows, schema, aliases))
+    if len(good) < len(indexes):
+        taken = set(good)
+        what = f"not_{schema.kind.lower()}:schema {schema.schema_id}"
+        found.undecodable.update({index: [what] for place, index in enumerate(indexes) if place not in taken})
 
 
 def _message_path(payload: bytes) -> tuple[tuple[int, ...], int] | None:
