@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from unittest import mock
 
 from platform_assets.bronze import client_events
-from platform_assets.silver import events
+from platform_assets.silver import events, judgement
 from platform_assets.streams.followers import Followers
-from platform_assets.streams.judging import Judging
 from resources.kafka import KafkaSource
 from resources.lake import Writer
 
@@ -88,10 +87,10 @@ def percentile(values: Sequence[float], share: float) -> float:
     return ranked[max(0, min(len(ranked) - 1, round(share * len(ranked) + 0.5) - 1))]
 
 
-PARTS = ("read", "bronze", "decode and judge", "judged tables", "dedupe lookup", "silver commit", "followers")
+PARTS = ("read", "bronze", "decode", "judged tables", "dedupe lookup", "silver commit", "followers")
 """What a micro-batch does, in order."""
 
-BESIDE = ("read", "decode and judge")
+BESIDE = ("read", "decode")
 """The parts that a thread of their own does beside the commits."""
 
 
@@ -133,8 +132,7 @@ def watched() -> Iterator[dict[str, float]]:
         (Writer, "commit", of_table),
         (Followers, "follow", lambda *_: "followers"),
         (Followers, "catch_up", lambda *_: "followers"),
-        (Judging, "first", lambda *_: "decode and judge"),
-        (Judging, "again", lambda *_: "decode and judge"),
+        (judgement, "decode", lambda *_: "decode"),
         (KafkaSource, "read", lambda *_: "read"),
         (events, "arrivals", lambda *_: "dedupe lookup"),
     ]
