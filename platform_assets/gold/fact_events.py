@@ -16,7 +16,7 @@ from platform_assets.semantics import identity
 from platform_assets.semantics.dimensions import as_it_is, as_it_was
 from platform_assets.semantics.events import raw_id
 from platform_assets.silver import devices, dimension_changes, events, persons, products, touched_hours, users
-from platform_assets.table import MONEY, TIMESTAMP, Column, Table
+from platform_assets.table import MONEY, Column, Table
 from resources.lake import Lake, retrying
 
 TABLE = Table(
@@ -29,11 +29,7 @@ TABLE = Table(
     grain="one event",
     key=("source", "event_id", "client_occurred_at"),
     columns=(
-        Column("source", pl.String(), "The writing system: `web`, `ios`, `android`, `backend`, …"),
-        Column("event_id", pl.String(), "The producer's id of the event."),
-        Column("client_occurred_at", TIMESTAMP, "The device's clock when it happened, raw."),
-        Column("event_name", pl.String(), "What happened: `page_viewed`, `order_completed`, …"),
-        Column("occurred_at", TIMESTAMP, "Event time (semantics 1)."),
+        *events.columns("source", "event_id", "client_occurred_at", "event_name", "occurred_at"),
         Column(
             "raw_id",
             pl.String(),
@@ -41,33 +37,8 @@ TABLE = Table(
             personal=True,
             protected=True,
         ),
-        Column(
-            "anonymous_id",
-            pl.String(),
-            "The device's or browser's id, raw.",
-            nullable=True,
-            personal=True,
-            protected=True,
-        ),
-        Column(
-            "user_id",
-            pl.String(),
-            "The account's id, once logged in, raw.",
-            nullable=True,
-            personal=True,
-            protected=True,
-        ),
-        Column("session_id", pl.String(), "The client's own session.", nullable=True),
-        Column("platform", pl.String(), "`web`, `ios`, `android`, …", nullable=True),
-        Column("device_type", pl.String(), "`mobile`, `desktop`, …", nullable=True),
-        Column("os", pl.String(), "Operating system.", nullable=True),
-        Column("app_version", pl.String(), "Version of the app.", nullable=True),
-        Column("country", pl.String(), "ISO 3166 country of the event.", nullable=True),
-        Column("page_url", pl.String(), "The page.", nullable=True, protected=True),
-        Column("referrer", pl.String(), "Where the person came from.", nullable=True, protected=True),
-        Column("utm_source", pl.String(), "Campaign source.", nullable=True),
-        Column("utm_medium", pl.String(), "Campaign medium.", nullable=True),
-        Column("utm_campaign", pl.String(), "Campaign.", nullable=True),
+        *events.columns("anonymous_id", "user_id", "session_id", "platform", "device_type", "os", "app_version"),
+        *events.columns("country", "page_url", "referrer", "utm_source", "utm_medium", "utm_campaign"),
         Column("product_id", pl.String(), "Property `product_id`.", nullable=True),
         Column("order_id", pl.String(), "Property `order_id`.", nullable=True),
         Column("experiment", pl.String(), "Property `experiment`.", nullable=True),
@@ -83,9 +54,7 @@ TABLE = Table(
             nullable=True,
         ),
         Column("product_currency", pl.String(), "ISO 4217 currency of `product_price`.", nullable=True),
-        Column("properties", pl.String(), "What else the event carries: a JSON object.", personal=True, protected=True),
-        Column("ingested_at", TIMESTAMP, "When the record reached Kafka."),
-        Column("event_date", pl.Date(), "UTC date of `occurred_at`."),
+        *events.columns("properties", "ingested_at", "event_date"),
     ),
     partition_by=("event_date",),
     window_on="occurred_at",

@@ -103,6 +103,12 @@ FOLLOWS = TABLE.name
 """The name under which a table that follows silver records the version of it that it has taken in."""
 
 
+def columns(*names: str) -> tuple[Column, ...]:
+    """Columns of the table, for tables that have them, too."""
+    declared = {column.name: column for column in TABLE.columns}
+    return tuple(declared[name] for name in names)
+
+
 def transform(accepted: pl.DataFrame) -> pl.DataFrame:
     """Valid events to rows of the table."""
     return accepted.select(TABLE.schema.names())

@@ -9,8 +9,9 @@ from datetime import datetime
 from typing import Any
 
 import fastavro
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, timestamp_pb2
+from google.protobuf import descriptor_pb2
 
+from local_stack.simulator.formats import backend_log, message_class, message_of
 from resources.schemas import WriterSchema
 from support.records import event
 
@@ -83,55 +84,20 @@ class Known:
 
 
 def _log_file() -> descriptor_pb2.FileDescriptorProto:
-    kinds = descriptor_pb2.FieldDescriptorProto
-    file = descriptor_pb2.FileDescriptorProto(
-        name="shop/log.proto", package="shop", syntax="proto3", dependency=["google/protobuf/timestamp.proto"]
-    )
-    message = file.message_type.add(name="Log")
-
-    def add(name: str, kind: Any, label: Any = kinds.LABEL_OPTIONAL, type_name: str | None = None) -> None:
-        message.field.add(name=name, number=len(message.field) + 1, type=kind, label=label, type_name=type_name)
-
-    for name in ("event_id", "source", "event_name", "schema_ref", "anonymous_id", "user_id", "session_id"):
-        add(name, kinds.TYPE_STRING)
-    for name in ("client_occurred_at", "received_at", "client_sent_at"):
-        add(name, kinds.TYPE_MESSAGE, type_name=".google.protobuf.Timestamp")
-    for name in ("is_bot", "is_test"):
-        add(name, kinds.TYPE_BOOL)
-    add("consent", kinds.TYPE_STRING, kinds.LABEL_REPEATED)
-    entry = message.nested_type.add(name="PropertiesEntry")
-    entry.options.map_entry = True
-    for number, name in enumerate(("key", "value"), 1):
-        entry.field.add(name=name, number=number, type=kinds.TYPE_STRING, label=kinds.LABEL_OPTIONAL)
-    add("properties", kinds.TYPE_MESSAGE, kinds.LABEL_REPEATED, ".shop.Log.PropertiesEntry")
+    file = backend_log()
     other = file.message_type.add(name="Other")
+    kinds = descriptor_pb2.FieldDescriptorProto
     other.field.add(name="text", number=1, type=kinds.TYPE_STRING, label=kinds.LABEL_OPTIONAL)
     return file
 
 
 LOG = _log_file()
-"""The envelope, or some of it, as a backend might write it in Protobuf; its second message is another one."""
-
-
-def log_class() -> Any:
-    """The class of `LOG`'s first message, with its file in a pool of its own."""
-    pool = descriptor_pool.DescriptorPool()
-    pool.AddSerializedFile(timestamp_pb2.DESCRIPTOR.serialized_pb)
-    pool.Add(LOG)
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName("shop.Log"))
+"""The file of the simulated backend's message; its second message is another one."""
 
 
 def log_message(told: dict[str, Any]) -> Any:
     """An event as a message of `LOG`."""
-    message: Any = log_class()()
-    for name, value in told.items():
-        if name in {"client_occurred_at", "received_at", "client_sent_at"}:
-            getattr(message, name).FromDatetime(datetime.fromisoformat(str(value)))
-        elif name == "properties":
-            message.properties.update(value)
-        else:
-            setattr(message, name, value)
-    return message
+    return message_of(message_class(LOG), told)
 
 
 def log(told: dict[str, Any]) -> bytes:
