@@ -703,14 +703,18 @@ class _Running:
         create_tables(platform.lake)
         self._stack.keep(self._state)
         told = []
+        # Before anything is read: the writer of the events opens the epochs of all their topics.
+        positions = {
+            stream.name: epochs.recorded(platform.lake.open(stream.table), stream.required_topic(settings))
+            for stream in self._streams()
+        }
         for stream in self._streams():
-            topic = stream.required_topic(settings)
-            position = epochs.recorded(platform.lake.open(stream.table), topic)
+            topic, position = stream.required_topic(settings), positions[stream.name]
             if not self._state.embedded:
                 with KafkaSource(self._config) as kafka:
                     partitions = len(kafka.held(topic))
                 told.append(f"{partitions} partitions of {topic} at {settings.kafka_bootstrap_servers}")
-            elif position is not None and any(position.offsets.values()):
+            elif position is not None:  # even where nothing came: the topic is another one now
                 told.append(self._begin_anew(platform, stream, position.epoch))
             elif stream.name == "client_events" and position is None and self._options.days > 0:
                 told.append(self._fill(platform))
