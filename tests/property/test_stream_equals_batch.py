@@ -276,7 +276,7 @@ def test_stream_equals_batch(records: list[Record], script: list[Act]) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@given_a_world(80)
+@given_a_world(25)
 def test_stream_equals_batch_at_length(records: list[Record], script: list[Act]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         check(records, script, Path(folder))
