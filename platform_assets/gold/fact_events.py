@@ -14,7 +14,7 @@ from platform_assets.platform import REBUILD_AT_ONCE, Platform
 from platform_assets.restatement import stale_attributes, stale_hours
 from platform_assets.semantics import identity
 from platform_assets.semantics.dimensions import as_it_is, as_it_was
-from platform_assets.semantics.events import raw_id
+from platform_assets.semantics.events import is_of_people, raw_id
 from platform_assets.silver import devices, dimension_changes, events, persons, products, touched_hours, users
 from platform_assets.table import MONEY, Column, Table
 from resources.lake import Lake, retrying
@@ -103,7 +103,7 @@ def of_people(rows: pl.LazyFrame) -> pl.LazyFrame:
     reads_like_one = r"^(\{|\[|true$|false$)"
     text = {name: pl.col("properties").str.json_path_match(f"$.{name}") for name in PROPERTIES}
     of_event = [column for column in TABLE.schema if column in events.TABLE.schema]
-    return rows.filter(~pl.col("is_bot") & ~pl.col("is_test")).select(
+    return rows.filter(is_of_people()).select(
         *of_event,
         raw_id=raw_id(),
         **{name: pl.when(~value.str.contains(reads_like_one)).then(value) for name, value in text.items()},

@@ -8,6 +8,7 @@ import polars as pl
 
 from partitions import Window
 from platform_assets.platform import REBUILD_AT_ONCE, Platform
+from platform_assets.semantics.events import is_of_people
 from platform_assets.silver import events
 from platform_assets.table import TIMESTAMP, Column, Table
 from resources.lake import retrying
@@ -49,7 +50,7 @@ def transform(added: pl.DataFrame, removed: pl.DataFrame, silver_version: int) -
     """
     signed = pl.concat([added.with_columns(sign=1), removed.with_columns(sign=-1)])
     return (
-        signed.filter(~pl.col("is_bot") & ~pl.col("is_test"))
+        signed.filter(is_of_people())
         .group_by(pl.col("occurred_at").dt.truncate("1m").alias("minute"), "event_name", "platform")
         .agg(events=pl.col("sign").sum().cast(pl.Int64))
         .filter(pl.col("events") != 0)

@@ -90,6 +90,11 @@ def straggles() -> pl.Expr:
     return (lateness > STRAGGLES_AFTER) | (lateness < -STRAGGLES_AFTER) | (skew > STRAGGLES_AFTER)
 
 
+def is_of_people() -> pl.Expr:
+    """Whether an event counts in gold: it is neither a bot's nor a test's."""
+    return ~pl.col("is_bot") & ~pl.col("is_test")
+
+
 def is_id(field: str) -> pl.Expr:
     """Whether a field holds an id: not null, and none of the values that are no ids, quoted or in capitals."""
     bare = pl.col(field).str.strip_chars(_QUOTES).str.strip_chars().str.to_lowercase()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from platform_assets.semantics.events import raw_id
+from platform_assets.semantics.events import is_of_people, raw_id
 from platform_assets.semantics.identity import ALWAYS
 
 PAIR = ["raw_id", "event_name"]
@@ -17,7 +17,7 @@ def of_people(events: pl.LazyFrame) -> pl.LazyFrame:
     Args:
         events: ``is_bot``, ``is_test``, ``anonymous_id``, ``user_id``, ``event_name``, ``occurred_at``.
     """
-    return events.filter(~pl.col("is_bot") & ~pl.col("is_test")).select("event_name", "occurred_at", raw_id=raw_id())
+    return events.filter(is_of_people()).select("event_name", "occurred_at", raw_id=raw_id())
 
 
 def firsts(acted: pl.LazyFrame) -> pl.LazyFrame:

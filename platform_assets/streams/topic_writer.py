@@ -74,10 +74,10 @@ class Inlet:
             level = self._level(writer)
             yield self.judging.admitted(level, level + 1), {admissions.taken_in(self.stream.name): level + 1}
 
-    def has_admissions(self, writer: Writer) -> bool:
-        """Whether something was admitted that a table has not taken in. Costs a look at one log."""
+    def has_admissions(self, *writers: Writer) -> bool:
+        """Whether something was admitted that one of some tables has not taken in. Costs a look at one log."""
         self._admissions.update_incremental()
-        return self._level(writer) < admissions.level(self._admissions, self.stream.name)
+        return min(map(self._level, writers)) < admissions.level(self._admissions, self.stream.name)
 
     def _level(self, writer: Writer) -> int:
         return writer.progress(admissions.taken_in(self.stream.name)) or 0
@@ -132,7 +132,7 @@ class StreamWriter:
 
     def _has_admissions(self) -> bool:
         """Whether a replay let something in that is not taken in yet."""
-        return any(inlet.has_admissions(writer) for inlet in self._inlets for writer in self._refusals)
+        return any(inlet.has_admissions(*self._refusals) for inlet in self._inlets)
 
 
 def _remove(writer: Writer, rows: pl.DataFrame, progress: dict[str, int]) -> None:

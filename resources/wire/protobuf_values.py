@@ -76,7 +76,7 @@ class _Message:
         try:
             pool = ptars.HandlerPool([descriptor.file], _CONFIG)
             self._handler = pool.get_for_message(descriptor)
-            self._schema = pl.DataFrame(self._handler.list_to_record_batch([])).schema
+            pl.DataFrame(self._handler.list_to_record_batch([]))  # are there columns for it?
         except (ValueError, TypeError, pl.exceptions.PanicException) as error:
             msg = f"the decoder has no columns for {descriptor.full_name}: {error}"
             raise UnsupportedSchema(msg) from error
