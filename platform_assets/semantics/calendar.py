@@ -1,0 +1,90 @@
+"""Hours, days, weeks and months of the reporting timezone, as numbers that count up without gaps.
+
+A bucket is the number of its hour, day, week or month since 1970: the bucket *k* later is the number plus *k*, whatever
+the engine and however long the months are. `start_of` says which day (or local hour) it begins on.
+"""
+
+from __future__ import annotations
+
+from datetime import date, datetime, timedelta
+from typing import Literal
+from zoneinfo import ZoneInfo
+
+import narwhals as nw
+import polars as pl
+
+from platform_assets.semantics.engines import Frame, with_local_time
+
+Interval = Literal["hour", "day", "week", "month"]
+WeekStart = Literal["monday", "sunday"]
+
+_EPOCH = date(1970, 1, 1)
+_EPOCH_IN_WEEK = {"monday": 3, "sunday": 4}
+"""1970-01-01 was a Thursday: days of its week before it."""
+
+
+def with_buckets(
+    events: Frame,
+    interval: Interval,
+    zone: ZoneInfo,
+    week_start: WeekStart = "monday",
+    *,
+    instant: str = "occurred_at",
+    name: str = "bucket",
+) -> Frame:
+    """Add the number of the bucket that each instant is in (Int64).
+
+    Args:
+        events: Has a column of instants.
+        interval: The length of a bucket. An hour is one of the zone's clock: the hour that it shows twice is one.
+        zone: The reporting timezone.
+        week_start: The first day of a week (a choice: Monday, semantics 5).
+        instant: The name of the column of instants.
+        name: The name of the new column.
+    """
+    local, day = nw.col("local_at"), nw.col("day_number").cast(nw.Int64)
+    number = {
+        "hour": day * 24 + local.dt.hour().cast(nw.Int64),
+        "day": day,
+        "week": (day + _EPOCH_IN_WEEK[week_start]) // 7,
+        "month": (local.dt.year().cast(nw.Int64) - 1970) * 12 + local.dt.month().cast(nw.Int64) - 1,
+    }[interval]
+    told = with_local_time(events, zone, instant).with_columns(number.cast(nw.Int64).alias(name))
+    return told.drop(["local_at", "day_number"])
+
+
+def bucket_of(local: datetime | date, interval: Interval, week_start: WeekStart = "monday") -> int:
+    """The number of the bucket that a day, or a time on the zone's clock, is in."""
+    day = local.date() if isinstance(local, datetime) else local
+    number = (day - _EPOCH).days
+    if interval == "hour":
+        return number * 24 + (local.hour if isinstance(local, datetime) else 0)
+    if interval == "day":
+        return number
+    if interval == "week":
+        return (number + _EPOCH_IN_WEEK[week_start]) // 7
+    return (day.year - 1970) * 12 + day.month - 1
+
+
+def start_of(bucket: int, interval: Interval, week_start: WeekStart = "monday") -> datetime:
+    """The beginning of a bucket on the zone's clock (naive)."""
+    if interval == "month":
+        return datetime(1970 + bucket // 12, bucket % 12 + 1, 1)  # noqa: DTZ001 (a clock's reading, not an instant)
+    days = {"hour": 0, "day": bucket, "week": bucket * 7 - _EPOCH_IN_WEEK[week_start]}[interval]
+    hours = bucket if interval == "hour" else 0
+    return datetime(1970, 1, 1) + timedelta(days=days, hours=hours)  # noqa: DTZ001
+
+
+def starts(bucket: pl.Expr, interval: Interval, week_start: WeekStart = "monday") -> pl.Expr:
+    """The beginnings of buckets: a date, of an hour the time on the zone's clock (naive)."""
+    if interval == "month":
+        return pl.date(1970 + bucket // 12, bucket % 12 + 1, 1)
+    if interval == "hour":
+        return pl.datetime(1970, 1, 1) + pl.duration(hours=bucket)
+    days = bucket if interval == "day" else bucket * 7 - _EPOCH_IN_WEEK[week_start]
+    return days.cast(pl.Int32).cast(pl.Date)
+
+
+def has_ended(bucket: int, interval: Interval, now: datetime, zone: ZoneInfo, week_start: WeekStart = "monday") -> bool:
+    """Whether a bucket's end is at or before an instant (of a window that is closed: the watermark, semantics 2)."""
+    return start_of(bucket + 1, interval, week_start) <= now.astimezone(zone).replace(tzinfo=None)

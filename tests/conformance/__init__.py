@@ -1,0 +1,1 @@
+"""Cases that other systems' authors wrote, run against our definitions; the cases are read, never copied."""
