@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +46,9 @@ _NOT_OURS: Mapping[str, str] = {
     "log_entry": "console logs",
     "data_warehouse": "tables of a warehouse",
 }
+
+_ONLY_A_PROPERTY = re.compile(r"(person\.)?properties\.([$\w]+)")
+"""An expression of their query language that says no more than a property."""
 
 _OF_THE_PAGE = ("tag_name", "text", "href", "selector")
 """What an action's step can ask of the clicked element."""
@@ -105,6 +109,9 @@ def reference(key: str, kind: str | None, group_type_index: int | None = None) -
         "group": f"group_{group_type_index or 0}_properties",
     }
     kind = kind or "event"
+    only_a_property = _ONLY_A_PROPERTY.fullmatch(key) if kind == "hogql" else None
+    if only_a_property:
+        kind, key = "person" if only_a_property[1] else "event", only_a_property[2]
     if kind in _NOT_OURS:
         msg = f"properties that are {_NOT_OURS[kind]}"
         raise OutOfScope(msg)

@@ -107,8 +107,8 @@ class World:
         """The events told so far, in our form.
 
         ``person_id``, ``occurred_at`` (instant µs UTC), ``event_name``, ``distinct_id``, ``event_uuid``,
-        ``session_id``, ``properties``, ``person`` and ``session`` (JSON objects as text: the event's, its person's, its session's),
-        and for each type of groups ``group_0`` (the key) and ``group_0_properties`` (JSON), …; ordered as told.
+        ``session_id``, ``properties``, ``person`` and ``session`` (JSON objects as text: the event's, its person's, its
+        session's), and for each type of groups ``group_0`` (the key) and ``group_0_properties`` (JSON), …; ordered as told.
 
         Args:
             of_persons_only: Whether events of ids that no person has are left out, as PostHog does where a query
