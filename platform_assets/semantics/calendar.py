@@ -1,7 +1,7 @@
 """Minutes, hours, days, weeks and months of the reporting timezone, as numbers that count up without gaps.
 
-A bucket is the number of its minute, hour, day, week or month since 1970: the bucket *k* later is the number plus *k*, whatever
-the engine and however long the months are. `start_of` says which day (or local hour) it begins on.
+A bucket is the number of its minute, hour, day, week or month since 1970: the bucket *k* later is the number plus *k*,
+whatever the engine and however long the months are. `start_of` says which day (or local hour) it begins on.
 """
 
 from __future__ import annotations
