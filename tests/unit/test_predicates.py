@@ -69,6 +69,22 @@ CASES = {
     "all": (where(Filter(property="n", operator="greater", value=1), Filter(property="is_x", value=True)), "00011"),
     "any": (where(AnyOf(any=(Filter(property="n", value=1), Filter(property="properties.a", value="zz")))), "10001"),
     "any of none": (where(AnyOf(any=())), "00000"),
+    "alternatives": (
+        EventPredicate(
+            any_of=(EventPredicate(event="y"), EventPredicate(event="x", where=(Filter(property="n", value=4),)))
+        ),
+        "01010",
+    ),
+    "alternatives and more": (
+        EventPredicate(
+            any_of=(EventPredicate(event="x"), EventPredicate(event="z")), where=(Filter(property="is_x", value=True),)
+        ),
+        "10011",
+    ),
+    "the first ever of alternatives": (
+        EventPredicate(any_of=(EventPredicate(event="y"), EventPredicate(event="z")), first_ever=True),
+        "01001",
+    ),
 }
 
 
@@ -89,17 +105,17 @@ def test_buckets_are_those_of_the_clock(native: Native, zone: str) -> None:
     # Every 7 hours over two changes of the clocks.
     times = [datetime(2025, 9, 20, 0, 30, tzinfo=UTC) + timedelta(hours=7 * i) for i in range(800)]
     frame = lazy(native(pl.DataFrame({"occurred_at": times})))
-    for interval in ("hour", "day", "week", "month"):
+    for interval in ("minute", "hour", "day", "week", "month"):
         frame = with_buckets(frame, interval, ZoneInfo(zone), "sunday", name=interval)
     told = collected(frame).sort("occurred_at")
-    for interval in ("hour", "day", "week", "month"):
+    for interval in ("minute", "hour", "day", "week", "month"):
         expected = [bucket_of(t.astimezone(ZoneInfo(zone)), interval, "sunday") for t in times]
         assert told[interval].to_list() == expected
 
 
 @given(
     day=st.dates(date(1969, 1, 1), date(2100, 1, 1)),
-    interval=st.sampled_from(["hour", "day", "week", "month"]),
+    interval=st.sampled_from(["minute", "hour", "day", "week", "month"]),
     first=st.sampled_from(["monday", "sunday"]),
 )
 def test_a_bucket_holds_what_begins_in_it(day: date, interval: str, first: str) -> None:
@@ -108,7 +124,7 @@ def test_a_bucket_holds_what_begins_in_it(day: date, interval: str, first: str) 
     assert start_of(bucket, interval, first) <= at < start_of(bucket + 1, interval, first)
     shown = pl.select(starts(pl.lit(bucket, pl.Int64), interval, first)).item()
     expected = start_of(bucket, interval, first)
-    assert shown == (expected if interval == "hour" else expected.date())
+    assert shown == (expected if interval in ("minute", "hour") else expected.date())
 
 
 def test_a_bucket_has_ended_at_its_end() -> None:
@@ -154,3 +170,20 @@ def test_a_wrong_condition_says_what_is_wrong(wrong: dict[str, object], message:
 def test_a_wrong_length_of_time_says_what_is_wrong() -> None:
     with pytest.raises(ValidationError, match="'soon' is no length of time"):
         TypeAdapter(Duration).validate_python("soon")
+
+
+def test_what_alternatives_say_of_themselves() -> None:
+    either = EventPredicate(
+        any_of=(
+            EventPredicate(event="y"),
+            EventPredicate(event=("x", "y"), where=(Filter(property="properties.a", value=1),)),
+        ),
+        where=(Filter(property="n", value=4),),
+    )
+    assert either.events == ("y", "x")
+    assert either.label == "y or x"
+    assert either.properties == ("n", "properties.a")
+    assert not either.may_share_events_with(EventPredicate(event="z"))
+    assert EventPredicate(any_of=(EventPredicate(event="y"), EventPredicate())).events is None
+    with pytest.raises(ValidationError, match="say first_ever of the whole"):
+        EventPredicate(any_of=(EventPredicate(event="y", first_ever=True),))
