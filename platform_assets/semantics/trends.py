@@ -221,8 +221,8 @@ def trend(
         (Int64, from 0; of a formula 0), ``breakdown`` (list of texts, one for each of the breakdowns; null where the
         value is missing), ``is_other`` (whether these are the values beyond the limit), ``rank`` (from 0: the most
         first, then those with a missing value, then other), ``bucket`` (Int64, as in `calendar`; of the whole, that of
-        the window's start), ``starts`` (when the bucket begins, on the zone's clock: a date, of an hour a naive time), ``value``
-        (Float64), ordered by these. Without breakdowns each series has every bucket; with, each value that has events.
+        the window's start), ``starts`` (when the bucket begins, on the zone's clock: a date, of an hour a naive time),
+        ``value`` (Float64), ordered by these. Without breakdowns each series has every bucket; with, each value that has events.
 
     Raises:
         ValueError: The events lack a column that the specification names.
