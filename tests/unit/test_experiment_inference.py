@@ -156,6 +156,19 @@ def test_cuped_of_ratios_narrows_the_interval() -> None:
     assert cuped.standard_error < 0.95 * plain.standard_error
 
 
+def test_no_other_coefficient_leaves_less_of_a_ratios_variance() -> None:
+    control, treatment = units(1, 400), units(2, 400, 0.3)
+    found = adjusted(adjusted_ratio(control), adjusted_ratio(treatment))[0]
+    assert isinstance(found, AdjustedRatioStatistic)
+    assert found.theta is not None
+    errors = []
+    for theta in (found.theta * 0.98, found.theta, found.theta * 1.02):
+        other = effect(adjusted_ratio(control, theta), adjusted_ratio(treatment, theta), is_relative=False)
+        assert isinstance(other, Effect)
+        errors.append(other.standard_error)
+    assert errors[1] < min(errors[0], errors[2])
+
+
 def test_a_covariate_that_says_nothing_changes_nothing() -> None:
     control, treatment = units(1, 50), units(2, 50, 0.3)
     control[2] = treatment[2] = 0.0
@@ -284,6 +297,14 @@ def test_at_an_alpha_of_its_p_value_the_interval_ends_at_the_null_value(alternat
     assert 0.0001 < p_value < 0.49
     width = sequential_width(found, p_value, rho, is_two_sided=alternative == "two-sided")
     assert width == pytest.approx(abs(found.estimate - 0.4))
+
+
+def test_the_always_valid_interval_is_narrowest_where_it_is_tuned_to() -> None:
+    found = Effect(0.0, 0.1, 3000)
+    rho = sequential_rho(0.05, 3000, is_two_sided=True)
+    less, tuned, more = (sequential_width(found, 0.05, factor * rho, is_two_sided=True) for factor in (0.93, 1, 1.07))
+    assert tuned < min(less, more)
+    assert sequential_rho(0.025, 3000, is_two_sided=False) == rho
 
 
 def test_a_one_sided_interval_is_open_and_its_p_value_bounded() -> None:
