@@ -59,12 +59,17 @@ def engine_of(frame: Frame) -> Engine:
 
 
 def collected(frame: Frame) -> pl.DataFrame:
-    """The rows of a frame as a Polars frame."""
-    if engine_of(frame) == "polars":
-        return pl.DataFrame(nw.to_native(frame).collect(engine="streaming"))
-    if engine_of(frame) == "duckdb":
-        return pl.DataFrame(nw.to_native(frame).to_arrow_table())
-    return pl.DataFrame(nw.to_native(frame).toArrow())
+    """The rows of a frame as a Polars frame, in no order.
+
+    DuckDB's sums of integers, which have 128 bits, are Int64 as those of the others are.
+    """
+    native, engine = nw.to_native(frame), engine_of(frame)
+    if engine == "polars":
+        return pl.DataFrame(native.collect(engine="streaming"))
+    if engine == "spark":
+        return pl.DataFrame(native.toArrow())
+    sums = [name for name, dtype in zip(native.columns, native.types, strict=True) if str(dtype) == "HUGEINT"]
+    return pl.DataFrame(native.to_arrow_table()).cast(dict.fromkeys(sums, pl.Int64))
 
 
 def property_column(reference: str) -> str:
@@ -139,6 +144,18 @@ def with_local_time(frame: Frame, zone: ZoneInfo, instant: str = "occurred_at") 
     shown = spark.from_utc_timestamp(instant, zone.key)
     day = spark.datediff(shown, spark.lit("1970-01-01").cast("date")).cast("int")
     return _again(native.withColumns({"local_at": shown, "day_number": day}))
+
+
+def with_microseconds(frame: Frame, instant: str = "occurred_at", name: str = "at") -> Frame:
+    """Add an instant as microseconds since 1970 (Int64), with which every engine reckons alike."""
+    native, engine = nw.to_native(frame), engine_of(frame)
+    if engine == "polars":
+        return _again(native.with_columns(pl.col(instant).dt.epoch("us").alias(name)))
+    if engine == "duckdb":
+        return _again(native.project(f"*, epoch_us({_identifier(instant)}) AS {_identifier(name)}"))
+    from pyspark.sql import functions as spark  # noqa: PLC0415
+
+    return _again(native.withColumn(name, spark.unix_micros(spark.col(instant))))
 
 
 def _again(native: Any) -> Frame:
