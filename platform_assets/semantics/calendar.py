@@ -1,6 +1,6 @@
-"""Hours, days, weeks and months of the reporting timezone, as numbers that count up without gaps.
+"""Minutes, hours, days, weeks and months of the reporting timezone, as numbers that count up without gaps.
 
-A bucket is the number of its hour, day, week or month since 1970: the bucket *k* later is the number plus *k*, whatever
+A bucket is the number of its minute, hour, day, week or month since 1970: the bucket *k* later is the number plus *k*, whatever
 the engine and however long the months are. `start_of` says which day (or local hour) it begins on.
 """
 
@@ -15,7 +15,7 @@ import polars as pl
 
 from platform_assets.semantics.engines import Frame, with_day_number, with_local_time
 
-Interval = Literal["hour", "day", "week", "month"]
+Interval = Literal["minute", "hour", "day", "week", "month"]
 WeekStart = Literal["monday", "sunday"]
 
 _EPOCH = date(1970, 1, 1)
@@ -36,7 +36,7 @@ def with_buckets(
 
     Args:
         events: Has a column of instants.
-        interval: The length of a bucket. An hour is one of the zone's clock: the hour that it shows twice is one.
+        interval: The length of a bucket. Minutes and hours are of the zone's clock: what it shows twice is one.
         zone: The reporting timezone.
         week_start: The first day of a week (a choice: Monday, semantics 5).
         instant: The name of the column of instants.
@@ -44,6 +44,7 @@ def with_buckets(
     """
     local, day = nw.col("local_at"), nw.col("day_number").cast(nw.Int64)
     number = {
+        "minute": day * 1440 + local.dt.hour().cast(nw.Int64) * 60 + local.dt.minute().cast(nw.Int64),
         "hour": day * 24 + local.dt.hour().cast(nw.Int64),
         "day": day,
         "week": (day + _EPOCH_IN_WEEK[week_start]) // 7,
@@ -84,8 +85,9 @@ def bucket_of(local: datetime | date, interval: Interval, week_start: WeekStart 
     """The number of the bucket that a day, or a time on the zone's clock, is in."""
     day = local.date() if isinstance(local, datetime) else local
     number = (day - _EPOCH).days
-    if interval == "hour":
-        return number * 24 + (local.hour if isinstance(local, datetime) else 0)
+    if interval in ("minute", "hour"):
+        hours = number * 24 + (local.hour if isinstance(local, datetime) else 0)
+        return hours if interval == "hour" else hours * 60 + (local.minute if isinstance(local, datetime) else 0)
     if interval == "day":
         return number
     if interval == "week":
@@ -97,17 +99,23 @@ def start_of(bucket: int, interval: Interval, week_start: WeekStart = "monday") 
     """The beginning of a bucket on the zone's clock (naive)."""
     if interval == "month":
         return datetime(1970 + bucket // 12, bucket % 12 + 1, 1)  # noqa: DTZ001 (a clock's reading, not an instant)
-    days = {"hour": 0, "day": bucket, "week": bucket * 7 - _EPOCH_IN_WEEK[week_start]}[interval]
-    hours = bucket if interval == "hour" else 0
-    return datetime(1970, 1, 1) + timedelta(days=days, hours=hours)  # noqa: DTZ001
+    passed = {
+        "minute": timedelta(minutes=bucket),
+        "hour": timedelta(hours=bucket),
+        "day": timedelta(days=bucket),
+        "week": timedelta(days=bucket * 7 - _EPOCH_IN_WEEK[week_start]),
+    }
+    return datetime(1970, 1, 1) + passed[interval]  # noqa: DTZ001
 
 
 def starts(bucket: pl.Expr, interval: Interval, week_start: WeekStart = "monday") -> pl.Expr:
-    """The beginnings of buckets: a date, of an hour the time on the zone's clock (naive)."""
+    """The beginnings of buckets: a date, of a minute or hour the time on the zone's clock (naive)."""
     if interval == "month":
         return pl.date(1970 + bucket // 12, bucket % 12 + 1, 1)
-    if interval == "hour":
-        return pl.datetime(1970, 1, 1) + pl.duration(hours=bucket)
+    if interval in ("minute", "hour"):
+        return pl.datetime(1970, 1, 1) + (
+            pl.duration(hours=bucket) if interval == "hour" else pl.duration(minutes=bucket)
+        )
     days = bucket if interval == "day" else bucket * 7 - _EPOCH_IN_WEEK[week_start]
     return days.cast(pl.Int32).cast(pl.Date)
 

@@ -13,7 +13,6 @@ from platform_assets.semantics.specification import (
     EventPredicate,
     Filter,
     Scalar,
-    properties_of,
 )
 
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
@@ -31,7 +30,7 @@ def with_matches(events: Frame, predicates: Iterable[tuple[str, EventPredicate]]
         ValueError: The events lack a column that a predicate names.
     """
     named = dict(predicates)
-    events = with_properties(events, (r for p in named.values() for r in properties_of(p.where)))
+    events = with_properties(events, (r for p in named.values() for r in p.properties))
     events = events.with_columns(matches(predicate).alias(name) for name, predicate in named.items())
     firsts = [name for name, predicate in named.items() if predicate.first_ever]
     if not firsts:
@@ -47,7 +46,10 @@ def matches(predicate: EventPredicate) -> nw.Expr:
     ``first_ever`` is not looked at: it takes more than one event to tell (`with_matches`).
     """
     of_name = nw.lit(value=True) if predicate.events is None else nw.col("event_name").is_in(list(predicate.events))
-    return of_name & holds(AllOf(all=predicate.where))
+    matched = of_name & holds(AllOf(all=predicate.where))
+    if not predicate.any_of:
+        return matched
+    return matched & nw.any_horizontal(*(matches(part) for part in predicate.any_of), ignore_nulls=True)
 
 
 def holds(condition: Condition) -> nw.Expr:

@@ -120,25 +120,46 @@ class EventPredicate(Specification):
     Attributes:
         event: The event's name, or several of which any will do; any event where it is left out.
         where: Conditions that must hold all.
+        any_of: Alternatives, of which an event must match at least one besides (an action of several kinds of events,
+            each with conditions of its own); none, and there is nothing more to match.
         first_ever: Whether only the person's first event of that name (and with those conditions) over all of the
-            given events counts.
+            given events counts. The first of an alternative alone is not to be had.
         name: What it is called where it is shown; by default the event's name.
     """
 
     event: str | tuple[str, ...] | None = None
     where: tuple[Condition, ...] = ()
+    any_of: tuple[EventPredicate, ...] = ()
     first_ever: bool = False
     name: str | None = None
+
+    @model_validator(mode="after")
+    def _alternatives_stand_alone(self) -> EventPredicate:
+        for part in self.any_of:
+            if part.first_ever:
+                msg = f"any_of: the first ever of {part.label!r} alone is not to be had; say first_ever of the whole"
+                raise ValueError(msg)
+        return self
 
     @property
     def events(self) -> tuple[str, ...] | None:
         """The names of which any will do; None where any event does."""
-        return (self.event,) if isinstance(self.event, str) else self.event
+        if self.event is not None:
+            return (self.event,) if isinstance(self.event, str) else self.event
+        names = [part.events for part in self.any_of]
+        if not names or None in names:
+            return None
+        return tuple(dict.fromkeys(name for some in names for name in some or ()))
 
     @property
     def label(self) -> str:
         """What it is called where it is shown."""
         return self.name or " or ".join(self.events or ("any event",))
+
+    @property
+    def properties(self) -> tuple[str, ...]:
+        """The properties that it looks at."""
+        return (*properties_of(self.where), *(name for part in self.any_of for name in part.properties))
 
     def may_share_events_with(self, other: EventPredicate) -> bool:
         """Whether an event can match both: not where they ask for different names."""

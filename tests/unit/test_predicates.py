@@ -69,6 +69,22 @@ CASES = {
     "all": (where(Filter(property="n", operator="greater", value=1), Filter(property="is_x", value=True)), "00011"),
     "any": (where(AnyOf(any=(Filter(property="n", value=1), Filter(property="properties.a", value="zz")))), "10001"),
     "any of none": (where(AnyOf(any=())), "00000"),
+    "alternatives": (
+        EventPredicate(
+            any_of=(EventPredicate(event="y"), EventPredicate(event="x", where=(Filter(property="n", value=4),)))
+        ),
+        "01010",
+    ),
+    "alternatives and more": (
+        EventPredicate(
+            any_of=(EventPredicate(event="x"), EventPredicate(event="z")), where=(Filter(property="is_x", value=True),)
+        ),
+        "10011",
+    ),
+    "the first ever of alternatives": (
+        EventPredicate(any_of=(EventPredicate(event="y"), EventPredicate(event="z")), first_ever=True),
+        "01001",
+    ),
 }
 
 
@@ -154,3 +170,20 @@ def test_a_wrong_condition_says_what_is_wrong(wrong: dict[str, object], message:
 def test_a_wrong_length_of_time_says_what_is_wrong() -> None:
     with pytest.raises(ValidationError, match="'soon' is no length of time"):
         TypeAdapter(Duration).validate_python("soon")
+
+
+def test_what_alternatives_say_of_themselves() -> None:
+    either = EventPredicate(
+        any_of=(
+            EventPredicate(event="y"),
+            EventPredicate(event=("x", "y"), where=(Filter(property="properties.a", value=1),)),
+        ),
+        where=(Filter(property="n", value=4),),
+    )
+    assert either.events == ("y", "x")
+    assert either.label == "y or x"
+    assert either.properties == ("n", "properties.a")
+    assert not either.may_share_events_with(EventPredicate(event="z"))
+    assert EventPredicate(any_of=(EventPredicate(event="y"), EventPredicate())).events is None
+    with pytest.raises(ValidationError, match="say first_ever of the whole"):
+        EventPredicate(any_of=(EventPredicate(event="y", first_ever=True),))

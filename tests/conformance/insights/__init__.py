@@ -1,0 +1,1 @@
+"""What PostHog's insight queries ask, said in our specifications; one module per kind of insight."""
