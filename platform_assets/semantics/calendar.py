@@ -1,7 +1,7 @@
 """Minutes, hours, days, weeks and months of the reporting timezone, as numbers that count up without gaps.
 
-A bucket is the number of its minute, hour, day, week or month since 1970: the bucket *k* later is the number plus *k*, whatever
-the engine and however long the months are. `start_of` says which day (or local hour) it begins on.
+A bucket is the number of its minute, hour, day, week or month since 1970: the bucket *k* later is the number plus *k*,
+whatever the engine and however long the months are. `start_of` says which day (or local hour) it begins on.
 """
 
 from __future__ import annotations
@@ -67,10 +67,10 @@ def with_buckets_of_days(
         name: The name of the new column.
 
     Raises:
-        ValueError: The interval is an hour.
+        ValueError: The interval is an hour or a minute.
     """
-    if interval == "hour":
-        msg = "interval 'hour': days do not tell the hour; give events, or an interval of a day, a week or a month"
+    if interval in ("minute", "hour"):
+        msg = f"interval {interval!r}: days do not tell it; give events, or an interval of a day, a week or a month"
         raise ValueError(msg)
     told, number, when = with_day_number(days, day, "day_number"), nw.col("day_number"), nw.col(day).dt
     bucket = {

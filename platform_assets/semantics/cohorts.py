@@ -225,7 +225,8 @@ def _times(told: Frame, acts: list[_Behaviour], as_of: date, actor: str) -> Fram
             is_within = (nw.col(name) >= _first_day(act.days, as_of)).fill_null(value=False)
             firsts[name] = is_within.cast(nw.Int64)
     combined = (nw.col(name).min() if name in firsts else nw.col(name).sum() for name in counted)
-    return told.with_columns(**counted).group_by(actor).agg(*combined).with_columns(**firsts)
+    found = told.with_columns(**counted).group_by(actor).agg(*combined)
+    return found.with_columns(**firsts) if firsts else found
 
 
 def _in_sequence(told: Frame, act: DidInSequence, i: int, as_of: date, actor: str) -> Frame:

@@ -39,6 +39,7 @@ BREAKDOWN = "breakdown"
 """The column of the value that a cohort is broken down by."""
 
 _LENGTHS = {
+    "minute": timedelta(minutes=1),
     "hour": timedelta(hours=1),
     "day": timedelta(days=1),
     "week": timedelta(days=7),
@@ -279,6 +280,10 @@ def _cells(acts: Frame, spec: Retention, buckets: range, began: Frame | None, ac
     column, anchor = ("bucket", "cohort") if by_clock else ("at", "anchor")
     length = 1 if by_clock else _LENGTHS[spec.interval] // timedelta(microseconds=1)
     members = members.rename({"bucket": "cohort"})
+    columns = [actor, "cohort", *([] if spec.breakdown is None else [BREAKDOWN])]
+    joined = members.with_columns(nw.lit(0, nw.Int64).alias("interval")).select(*columns, "interval")
+    if spec.reach == 0:
+        return joined.rename({"cohort": "bucket"})
     if spec.counting == "unbounded":
         # Whoever returned last in interval k returned in every earlier one or later: one row per person will do.
         came = returns.group_by(actor).agg(nw.col(column).max().alias("came"))
@@ -290,11 +295,9 @@ def _cells(acts: Frame, spec: Retention, buckets: range, began: Frame | None, ac
     since = ((nw.col("came") - nw.col(anchor)) // length).cast(nw.Int64)
     pairs = members.join(came, on=actor, how="inner").filter(nw.col("came") >= nw.col(anchor))
     pairs = pairs.with_columns(since.alias("since")).filter(nw.col("since") >= 1)
-    columns = [actor, "cohort", *([] if spec.breakdown is None else [BREAKDOWN])]
     interval = _interval_of(nw.col("since"), spec)
     came_back = pairs.with_columns(interval.alias("interval")).filter(~nw.col("interval").is_null())
     came_back = came_back.select(*columns, "interval").unique()
-    joined = members.with_columns(nw.lit(0, nw.Int64).alias("interval")).select(*columns, "interval")
     return nw.concat([joined, came_back]).rename({"cohort": "bucket"})
 
 

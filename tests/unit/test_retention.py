@@ -165,6 +165,7 @@ def test_unbounded_counts_any_later_interval() -> None:
     assert days(acts, "2026-01-01", "2026-01-01", intervals=4, counting="unbounded") == [[2, 1, 1, 0]]
     # Also one that is not shown.
     assert days(acts, "2026-01-01", "2026-01-01", intervals=2, counting="unbounded") == [[2, 1]]
+    assert days(acts, "2026-01-01", "2026-01-01", intervals=1, counting="unbounded") == [[2]]
 
 
 def test_a_bracket_is_a_range_of_intervals() -> None:

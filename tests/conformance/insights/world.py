@@ -71,6 +71,7 @@ class World:
     """
 
     persons: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    created: dict[str, datetime] = field(default_factory=dict)
     person_of: dict[str, str] = field(default_factory=dict)
     groups: dict[tuple[int, str], dict[str, Any]] = field(default_factory=dict)
     actions: dict[int, Step] = field(default_factory=dict)
@@ -87,6 +88,8 @@ class World:
         if kind == "person":
             self.persons[step["person"]] = step.get("properties") or {}
             self.person_of.update(dict.fromkeys(step["distinct_ids"], step["person"]))
+            if step.get("created_at"):
+                self.created[step["person"]] = instant(step["created_at"])
         elif kind == "event":
             if not step.get("other_team"):
                 self.told.append(step)
