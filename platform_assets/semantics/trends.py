@@ -68,10 +68,12 @@ class Actors(Specification):
         within_days: Of the last so many days instead of the bucket alone, up to and including its last day (of an
             hour: so many times 24 hours, up to and including it). Weekly actives are 7, monthly 28 (a choice:
             semantics 5; others count 30).
+        as_of: Of a week or month, the days up to its last day that is in the window, or up to its first (a choice).
     """
 
     kind: Literal["actors"] = "actors"
     within_days: int | None = Field(default=None, ge=1)
+    as_of: Literal["end", "start"] = "end"
 
 
 class OfProperty(Specification):
@@ -149,7 +151,7 @@ class Trend(Specification):
         series: The lines; a formula calls them A, B, C, ….
         interval: The length of a bucket.
         whole: Whether one number of the whole window is told instead of one a bucket.
-        cumulative: Whether each bucket adds to those before; an actor counts when first seen in the window.
+        cumulative: Whether each bucket adds to those before; an actor or value counts when first seen.
         where: What must hold of the events of every series.
         breakdowns: What each series is split by.
         breakdown_limit: How many values are told, those with the most; the rest is one value, *other*.
@@ -182,18 +184,23 @@ class Trend(Specification):
             msg = "cumulative adds up buckets; with whole there are none"
             raise ValueError(msg)
         for at, series in enumerate(self.series):
-            if self.cumulative and not _adds_up(series.measure):
-                msg = (
-                    f"series {at}: cumulative adds up events, sums and actors; a {series.measure.kind} does not add up"
-                )
+            kind = series.measure.kind
+            if self.cumulative and not adds_up(series.measure):
+                msg = f"series {at}: cumulative adds up events, sums, actors and values; this {kind} does not add up"
+                raise ValueError(msg)
+            if isinstance(series.measure, Actors) and series.measure.within_days and self.interval == "minute":
+                msg = f"series {at}: actives of the last days are not told by the minute; the shortest interval is hour"
                 raise ValueError(msg)
         return self
 
 
-def _adds_up(measure: Measure) -> bool:
+def adds_up(measure: Measure) -> bool:
+    """Whether what has been so far can be told bucket by bucket (`Trend.cumulative`)."""
     if isinstance(measure, Actors):
         return measure.within_days is None
-    return isinstance(measure, Events) or (isinstance(measure, OfProperty) and measure.aggregate == "sum")
+    if isinstance(measure, OfProperty):
+        return measure.aggregate == "sum" and measure.once_per is None
+    return not isinstance(measure, EventsPerActor)
 
 
 def trend(
@@ -213,8 +220,8 @@ def trend(
         One row per period, series, value of the breakdown and bucket: ``period`` (`current` or `compared`), ``series``
         (Int64, from 0; of a formula 0), ``breakdown`` (list of texts, one for each of the breakdowns; null where the
         value is missing), ``is_other`` (whether these are the values beyond the limit), ``rank`` (from 0: the most
-        first, then the missing, then other), ``bucket`` (Int64, as in `calendar`; of the whole, that of the window's
-        start), ``starts`` (when the bucket begins, on the zone's clock: a date, of an hour a naive time), ``value``
+        first, then those with a missing value, then other), ``bucket`` (Int64, as in `calendar`; of the whole, that of
+        the window's start), ``starts`` (when the bucket begins, on the zone's clock: a date, of an hour a naive time), ``value``
         (Float64), ordered by these. Without breakdowns each series has every bucket; with, each value that has events.
 
     Raises:
@@ -305,7 +312,7 @@ def _line(events: Frame, specification: Trend, series: Series, window: Window, a
         rows = _with_most(rows, specification)
     measure = series.measure
     if isinstance(measure, Actors) and measure.within_days is not None:
-        found = _rolling(rows, measure.within_days, specification, window)
+        found = _rolling(rows, measure, specification, window)
     else:
         found = collected(_measured(rows, measure, cumulative=specification.cumulative))
     buckets = pl.DataFrame({"bucket": list(_buckets(window, specification))}, schema={"bucket": pl.Int64})
@@ -428,7 +435,11 @@ def _measured(rows: Frame, measure: Measure, *, cumulative: bool) -> Frame:
             seen = seen.select(*by, "actor").unique(subset=[*by, "actor"])
         return seen.group_by(by).agg(nw.len().alias("value"))
     if isinstance(measure, DistinctValues):
-        values = rows.filter(~nw.col("measured").is_null()).select(*by, "measured").unique(subset=[*by, "measured"])
+        values = rows.filter(~nw.col("measured").is_null())
+        if cumulative:
+            values = values.group_by(["key", "measured"]).agg(nw.col("bucket").min())
+        else:
+            values = values.select(*by, "measured").unique(subset=[*by, "measured"])
         return values.group_by(by).agg(nw.len().alias("value"))
     if isinstance(measure, EventsPerActor):
         each = rows.filter(~nw.col("actor").is_null()).group_by([*by, "actor"]).agg(nw.len().alias("measured"))
@@ -460,14 +471,13 @@ def _aggregated(rows: Frame, aggregate: Aggregate) -> Frame:
     return weighed.group_by(by).agg(nw.col("weighed").sum().alias("value"))
 
 
-def _rolling(rows: Frame, days: int, specification: Trend, window: Window) -> pl.DataFrame:
+def _rolling(rows: Frame, measure: Actors, specification: Trend, window: Window) -> pl.DataFrame:
     """Distinct actors of the days before each bucket's end.
 
     An active day makes an actor count from that day on until the days have passed, or until they are active again:
     one more on the first day, one less on the day after the last. Added up, that is how many count on each day.
     """
-    is_hourly = specification.interval == "hour"
-    length = days * (24 if is_hourly else 1)
+    length = (measure.within_days or 1) * (24 if specification.interval == "hour" else 1)
     active = (
         rows.filter(~nw.col("actor").is_null()).select("key", "actor", "unit").unique(subset=["key", "actor", "unit"])
     )
@@ -487,7 +497,7 @@ def _rolling(rows: Frame, days: int, specification: Trend, window: Window) -> pl
     level = level.with_columns(value=pl.col("change").cum_sum().over("key", order_by="unit"))
     buckets = _buckets(window, specification)
     ends = pl.DataFrame(
-        {"bucket": list(buckets), "unit": [_last_unit(bucket, specification, window) for bucket in buckets]},
+        {"bucket": list(buckets), "unit": [_unit(bucket, measure, specification, window) for bucket in buckets]},
         schema={"bucket": pl.Int64, "unit": pl.Int64},
     )
     asked = level.select("key").unique().join(ends, how="cross").sort("unit")
@@ -495,11 +505,13 @@ def _rolling(rows: Frame, days: int, specification: Trend, window: Window) -> pl
     return told.select("key", "bucket", pl.col("value").fill_null(0)).filter((pl.col("value").max() > 0).over("key"))
 
 
-def _last_unit(bucket: int, specification: Trend, window: Window) -> int:
-    """The last day of a bucket that is in the window (of an hour: itself), as a number."""
+def _unit(bucket: int, measure: Actors, specification: Trend, window: Window) -> int:
+    """The day up to which a bucket's days are (of an hour: itself), as a number."""
     unit: Interval = "hour" if specification.interval == "hour" else "day"
     last = (window.end - timedelta(microseconds=1)).astimezone(specification.zone).replace(tzinfo=None)
     if not specification.whole:
+        if measure.as_of == "start":
+            return bucket_of(start_of(bucket, specification.interval, specification.week_start), unit)
         after = start_of(bucket + 1, specification.interval, specification.week_start)
         last = min(last, after - timedelta(microseconds=1))
     return bucket_of(last, unit)
@@ -542,10 +554,11 @@ def _expression(node: ast.expr) -> pl.Expr:
 def _shown(line: pl.DataFrame, specification: Trend) -> pl.DataFrame:
     """A line as `trend` returns it: ranked, with *other*, the keys told apart again."""
     line = _limited(line, specification)
+    is_missing = pl.col("key").str.contains(_MISSING, literal=True)
     ranked = (
         line.group_by("key")
         .agg(pl.col("value").sum().alias("total"))
-        .with_columns(order=pl.when(pl.col("key") == _OTHER).then(2).when(_all_missing()).then(1).otherwise(0))
+        .with_columns(order=pl.when(pl.col("key") == _OTHER).then(2).when(is_missing).then(1).otherwise(0))
         .sort("order", "total", "key", descending=[False, True, False])
         .with_row_index("rank")
         .select("key", pl.col("rank").cast(pl.Int64))
@@ -561,10 +574,6 @@ def _shown(line: pl.DataFrame, specification: Trend) -> pl.DataFrame:
         starts(pl.col("bucket"), specification.interval, specification.week_start).alias("starts"),
         "value",
     )
-
-
-def _all_missing() -> pl.Expr:
-    return pl.col("key").str.contains(f"^{_MISSING}({_BETWEEN}{_MISSING})*$")
 
 
 def _limited(line: pl.DataFrame, specification: Trend) -> pl.DataFrame:

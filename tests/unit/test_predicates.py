@@ -105,17 +105,17 @@ def test_buckets_are_those_of_the_clock(native: Native, zone: str) -> None:
     # Every 7 hours over two changes of the clocks.
     times = [datetime(2025, 9, 20, 0, 30, tzinfo=UTC) + timedelta(hours=7 * i) for i in range(800)]
     frame = lazy(native(pl.DataFrame({"occurred_at": times})))
-    for interval in ("hour", "day", "week", "month"):
+    for interval in ("minute", "hour", "day", "week", "month"):
         frame = with_buckets(frame, interval, ZoneInfo(zone), "sunday", name=interval)
     told = collected(frame).sort("occurred_at")
-    for interval in ("hour", "day", "week", "month"):
+    for interval in ("minute", "hour", "day", "week", "month"):
         expected = [bucket_of(t.astimezone(ZoneInfo(zone)), interval, "sunday") for t in times]
         assert told[interval].to_list() == expected
 
 
 @given(
     day=st.dates(date(1969, 1, 1), date(2100, 1, 1)),
-    interval=st.sampled_from(["hour", "day", "week", "month"]),
+    interval=st.sampled_from(["minute", "hour", "day", "week", "month"]),
     first=st.sampled_from(["monday", "sunday"]),
 )
 def test_a_bucket_holds_what_begins_in_it(day: date, interval: str, first: str) -> None:
@@ -124,7 +124,7 @@ def test_a_bucket_holds_what_begins_in_it(day: date, interval: str, first: str) 
     assert start_of(bucket, interval, first) <= at < start_of(bucket + 1, interval, first)
     shown = pl.select(starts(pl.lit(bucket, pl.Int64), interval, first)).item()
     expected = start_of(bucket, interval, first)
-    assert shown == (expected if interval == "hour" else expected.date())
+    assert shown == (expected if interval in ("minute", "hour") else expected.date())
 
 
 def test_a_bucket_has_ended_at_its_end() -> None:

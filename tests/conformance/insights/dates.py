@@ -40,14 +40,15 @@ def window(world: World, query: Query, interval: str) -> Window:
     """
     asked = range_of(query)
     now = query.now.astimezone(query.zone)
-    start = _start(world, query, asked.get("date_from"), now)
+    to_the_minute = interval == "minute"
+    start = _start(world, query, asked.get("date_from"), now, to_the_minute=to_the_minute)
     text = asked.get("date_to")
-    end, is_relative = (now, True) if not text else parsed(text, now)
+    end, is_relative = (now, True) if not text else parsed(text, now, to_the_minute=to_the_minute)
     if not asked.get("explicitDate"):
         if interval not in _CLOCK_UNITS:
             end = _midnight(end) + timedelta(days=1)
         elif is_relative:
-            end = _hour(end) + timedelta(hours=1)
+            end = _minute(end) + timedelta(minutes=1) if to_the_minute else _hour(end) + timedelta(hours=1)
         else:
             end += timedelta(microseconds=1)
     else:
@@ -97,12 +98,13 @@ def range_of(query: Query) -> Mapping[str, Any]:
     return query.body.get("dateRange") or {}
 
 
-def parsed(text: str, now: datetime) -> tuple[datetime, bool]:
+def parsed(text: str, now: datetime, *, to_the_minute: bool = False) -> tuple[datetime, bool]:
     """The instant that a text says, and whether it is relative to now.
 
     Args:
         text: A date or time, naive ones on the zone's clock (`2020-1-3` will do), or ``-7d``, ``dStart``, ``-1dEnd``.
         now: In the project's zone.
+        to_the_minute: Whether so many hours ago is that minute, not the beginning of its hour.
 
     Raises:
         OutOfScope: It is in no form that we know.
@@ -112,19 +114,19 @@ def parsed(text: str, now: datetime) -> tuple[datetime, bool]:
         return _absolute(text, now.tzinfo), False
     at = _shifted(now, found, back=not text.startswith("+"))
     if found[3] is None:
-        return (
-            _hour(at) if found[2] == "h" else at.replace(second=0, microsecond=0) if found[2] == "M" else _midnight(at)
-        ), True
+        if found[2] == "M" or (found[2] == "h" and to_the_minute):
+            return _minute(at), True
+        return (_hour(at) if found[2] == "h" else _midnight(at)), True
     return _edge(at, found[2], is_end=found[3] == "End"), True
 
 
-def _start(world: World, query: Query, text: str | None, now: datetime) -> datetime:
+def _start(world: World, query: Query, text: str | None, now: datetime, *, to_the_minute: bool) -> datetime:
     if text == "all":
         first = min((instant(step["timestamp"]) for step in world.told), default=query.now)
         return _midnight(first.astimezone(query.zone))
     if not text:
         return _midnight(now) - timedelta(days=7)
-    return parsed(text, now)[0]
+    return parsed(text, now, to_the_minute=to_the_minute)[0]
 
 
 def _absolute(text: str, zone: Any) -> datetime:
@@ -164,6 +166,10 @@ def _edge(at: datetime, unit: str, *, is_end: bool) -> datetime:
 
 def _midnight(at: datetime) -> datetime:
     return at.replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+def _minute(at: datetime) -> datetime:
+    return at.replace(second=0, microsecond=0)
 
 
 def _hour(at: datetime) -> datetime:

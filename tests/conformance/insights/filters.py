@@ -50,6 +50,9 @@ _NOT_OURS: Mapping[str, str] = {
 _ONLY_A_PROPERTY = re.compile(r"(person\.)?properties\.([$\w]+)")
 """An expression of their query language that says no more than a property."""
 
+_TEST_ACCOUNTS = [{"key": "email", "value": "@posthog.com", "operator": "not_icontains", "type": "person"}]
+"""Who is a test account in the project that their tests are in; the cases do not tell it."""
+
 _OF_THE_PAGE = ("tag_name", "text", "href", "selector")
 """What an action's step can ask of the clicked element."""
 
@@ -213,6 +216,18 @@ def entity(world: World, found: Mapping[str, Any], *, with_properties: bool = Tr
         raise OutOfScope(msg)
     event = found.get("event") if "kind" in found else found.get("id")
     return EventPredicate(event=event, where=where, name=found.get("custom_name") or found.get("name") or event)
+
+
+def overall(world: World, query: Query) -> tuple[Condition, ...]:
+    """What a query asks of every event: its own filters, and the project's where test accounts are left out.
+
+    Raises:
+        OutOfScope: A filter looks at what is no property of events, persons or groups.
+    """
+    asked = query.body if query.legacy is None else query.legacy
+    own = conditions(world, asked.get("properties"))
+    leaves_out = asked.get("filterTestAccounts", asked.get("filter_test_accounts"))
+    return (*own, *conditions(world, _TEST_ACCOUNTS)) if leaves_out in (True, "true") else own
 
 
 def _listed(found: Any) -> Sequence[Mapping[str, Any]]:

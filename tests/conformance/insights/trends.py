@@ -25,7 +25,7 @@ from platform_assets.semantics.trends import (
     Trend,
 )
 from tests.conformance.insights import dates
-from tests.conformance.insights.filters import conditions, entities, entity, reference
+from tests.conformance.insights.filters import conditions, entities, entity, overall, reference
 from tests.conformance.insights.world import Query, World, sessions_were_written_down
 from tests.conformance.outcome import OutOfScope
 
@@ -55,7 +55,6 @@ class _Asked:
     formula: str | None
     compare: bool
     compare_to: str | None
-    properties: Any
     breakdown: Mapping[str, Any]
 
 
@@ -72,12 +71,12 @@ def answer(world: World, query: Query) -> dict[str, Any]:
     labels, series = [label for label, _ in drawn], [one for _, one in drawn]
     window = dates.window(world, query, asked.interval)
     compared = dates.compared_with(query, window, asked.interval, asked.compare_to) if asked.compare else None
-    where = conditions(world, asked.properties)
+    where = overall(world, query)
     common = Trend(
         series=tuple(series),
         interval=asked.interval,
         whole=asked.display in _OF_THE_WHOLE,
-        cumulative=asked.display == "ActionsLineGraphCumulative",
+        cumulative=_is_cumulative(asked, series),
         where=where,
         breakdown_limit=int(asked.breakdown.get("breakdown_limit") or 25),
         other="left_out" if asked.breakdown.get("breakdown_hide_other_aggregation") else "summed",
@@ -86,16 +85,16 @@ def answer(world: World, query: Query) -> dict[str, Any]:
         zone=query.zone,
         week_start="monday" if query.week_start == "monday" else "sunday",
     )
-    if any(_is_rolling(one) for one in series) and asked.interval in ("hour", "week"):
-        msg = f"actives of the last days in buckets of an {asked.interval}"
-        raise OutOfScope(msg)
     results: list[dict[str, Any]] = []
     for cohort, specification in _cohorts(world, asked, common):
+        _in_scope(world, specification)
         rows = trends.trend(
-            _events(world, specification),
+            # An event outside of sessions has a session all the same in their store: the one without a name.
+            world.events().with_columns(pl.col("session_id").fill_null("")),
             specification,
-            _widened(window, specification),
-            _widened(compared, specification) if compared else None,
+            _widened(window, specification, query),
+            _widened(compared, specification, query) if compared else None,
+            world.actor,
         )
         results += _results(rows, specification, asked, labels, cohort)
     if len({one["compare_label"] for one in results}) > 1:
@@ -113,7 +112,6 @@ def _asked(query: Query) -> _Asked:
             formula=legacy.get("formula"),
             compare=legacy.get("compare") in (True, "true"),
             compare_to=legacy.get("compare_to"),
-            properties=legacy.get("properties"),
             breakdown=breakdown,
         )
     shown = query.body.get("trendsFilter") or {}
@@ -124,7 +122,6 @@ def _asked(query: Query) -> _Asked:
         formula=shown.get("formula"),
         compare=bool(compare.get("compare")),
         compare_to=compare.get("compare_to"),
-        properties=query.body.get("properties"),
         breakdown=query.body.get("breakdownFilter") or {},
     )
 
@@ -145,15 +142,15 @@ def _series(world: World, found: Mapping[str, Any], predicate: EventPredicate) -
         first = entity(world, found, with_properties=False).model_copy(update={"first_ever": True})
         where = conditions(world, found.get("properties"))
         return label, Series(events=first, where=where, measure=Actors())
-    return label, Series(events=predicate, measure=_measure(world, found, math))
+    return label, Series(events=predicate, measure=_measure(found, math))
 
 
-def _measure(world: World, found: Mapping[str, Any], math: str) -> Measure:
+def _measure(found: Mapping[str, Any], math: str) -> Measure:
     simple: Mapping[str, Measure] = {
         "total": Events(),
         "dau": Actors(),
-        "weekly_active": Actors(within_days=7),
-        "monthly_active": Actors(within_days=30),
+        "weekly_active": Actors(within_days=7, as_of="start"),
+        "monthly_active": Actors(within_days=30, as_of="start"),
         "unique_session": DistinctValues(property="session_id"),
     }
     if math in simple:
@@ -167,16 +164,38 @@ def _measure(world: World, found: Mapping[str, Any], math: str) -> Measure:
         raise OutOfScope(msg)
     name = found["math_property"]
     if name == "$session_duration":
-        if not sessions_were_written_down(world):
-            msg = "sessions whose ids were random when the case was written down"
-            raise OutOfScope(msg)
         return OfProperty(property=reference(name, "session"), aggregate=_AGGREGATES[math], once_per="session_id")
     kind = {"person_properties": "person"}.get(str(found.get("math_property_type")), "event")
     return OfProperty(property=reference(name, kind), aggregate=_AGGREGATES[math])
 
 
-def _is_rolling(series: Series) -> bool:
-    return isinstance(series.measure, Actors) and series.measure.within_days is not None
+def _is_cumulative(asked: _Asked, series: Sequence[Series]) -> bool:
+    if asked.display != "ActionsLineGraphCumulative":
+        return False
+    if not all(trends.adds_up(one.measure) for one in series):
+        msg = "running totals of what does not add up"
+        raise OutOfScope(msg)
+    return True
+
+
+def _in_scope(world: World, specification: Trend) -> None:
+    """By the rules of the cases' README, and what the cases lack."""
+    rolling = {one.measure.within_days for one in specification.series if isinstance(one.measure, Actors)} - {None}
+    if rolling and specification.interval in ("minute", "hour"):
+        msg = "actives of the last days in buckets of an hour"
+        raise OutOfScope(msg)
+    if 7 in rolling and specification.interval == "week":
+        msg = "weekly actives in buckets of a week"
+        raise OutOfScope(msg)
+    looked_at = {
+        *properties_of(specification.where),
+        *(breakdown.property for breakdown in specification.breakdowns),
+        *(one.measure.property for one in specification.series if isinstance(one.measure, OfProperty)),
+        *(name for one in specification.series for name in (*one.events.properties, *properties_of(one.where))),
+    }
+    if any(name.startswith("session.") for name in looked_at) and not sessions_were_written_down(world):
+        msg = "sessions whose ids were random when the case was written down"
+        raise OutOfScope(msg)
 
 
 def _cohorts(world: World, asked: _Asked, common: Trend) -> Iterator[tuple[Any, Trend]]:
@@ -223,25 +242,10 @@ def _breakdown(name: str, kind: Any, group: Any, bins: Any, trim: Any) -> Breakd
     )
 
 
-def _events(world: World, specification: Trend) -> pl.DataFrame:
-    """The events; of persons only where something looks at persons, and no session is a session without a name."""
-    named = [
-        *properties_of(specification.where),
-        *(breakdown.property for breakdown in specification.breakdowns),
-        *(
-            name
-            for series in specification.series
-            for name in (*series.events.properties, *properties_of(series.where))
-        ),
-    ]
-    of_persons = any(name.startswith("person.") for name in named) or any(
-        isinstance(series.measure, Actors | EventsPerActor) for series in specification.series
-    )
-    return world.events(of_persons_only=of_persons).with_columns(pl.col("session_id").fill_null(""))
-
-
-def _widened(window: dates.Window, specification: Trend) -> trends.Window:
-    """Theirs begins with the bucket that the range begins in."""
+def _widened(window: dates.Window, specification: Trend, query: Query) -> trends.Window:
+    """Theirs begins with the bucket that the range begins in, unless the range is explicit."""
+    if dates.range_of(query).get("explicitDate"):
+        return trends.Window(window.start, window.end)
     local = window.start.astimezone(specification.zone).replace(tzinfo=None)
     bucket = bucket_of(local, specification.interval, specification.week_start)
     start = start_of(bucket, specification.interval, specification.week_start).replace(tzinfo=specification.zone)

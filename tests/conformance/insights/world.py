@@ -68,6 +68,15 @@ class World:
 
     A person is called by the name that the case uses (`person:x`). Persons have one set of properties, the last told:
     no case of ours changes them after an event.
+
+    Attributes:
+        persons: The properties of each person.
+        person_of: Whose each id is.
+        groups: The properties of each group, by type and key.
+        actions: The actions, by id.
+        cohorts: The cohorts, by id.
+        told: The events, without those of other teams.
+        actor: Who is counted in this project: persons, or ids (`distinct_id`).
     """
 
     persons: dict[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -77,6 +86,7 @@ class World:
     actions: dict[int, Step] = field(default_factory=dict)
     cohorts: dict[int, Step] = field(default_factory=dict)
     told: list[Step] = field(default_factory=list)
+    actor: str = "person_id"
 
     def play(self, step: Step) -> None:
         """Take in a step that tells something.
@@ -106,21 +116,24 @@ class World:
             msg = f"steps of the kind {kind!r} are unknown"
             raise OutOfScope(msg)
 
-    def events(self, *, of_persons_only: bool = True) -> pl.DataFrame:
+    def events(self, *, of_persons_only: bool = False) -> pl.DataFrame:
         """The events told so far, in our form.
 
         ``person_id``, ``occurred_at`` (instant µs UTC), ``event_name``, ``distinct_id``, ``event_uuid``,
         ``session_id``, ``properties``, ``person`` and ``session`` (JSON objects as text: the event's, its person's, its
-        session's), and for each type of groups ``group_0`` (the key) and ``group_0_properties`` (JSON), …; ordered as told.
+        session's), and for each type of groups ``group_0`` (the key) and ``group_0_properties`` (JSON), …; ordered as
+        told.
 
         Args:
-            of_persons_only: Whether events of ids that no person has are left out, as PostHog does where a query
-                looks at persons; else their person is null.
+            of_persons_only: Whether events of ids that no person has are left out; else each such id is a person
+                without properties.
         """
         sessions = self._sessions()
         rows = [self._row(step, sessions) for step in self.told]
         frame = pl.DataFrame(rows, schema=_SCHEMA, orient="row")
-        return frame.filter(pl.col("person_id").is_not_null()) if of_persons_only else frame
+        if of_persons_only:
+            return frame.filter(pl.col("person_id").is_not_null())
+        return frame.with_columns(person_id=pl.coalesce("person_id", pl.format("anonymous:{}", pl.col("distinct_id"))))
 
     def action(self, action_id: int) -> EventPredicate:
         """Which events are of an action.
