@@ -23,7 +23,7 @@ def answer(world: World, query: Query) -> dict[str, Any]:
     Raises:
         OutOfScope: It asks for what is no number of ours.
     """
-    body = query.body
+    body = query.body if query.legacy is None else query.legacy
     interval = _INTERVALS[body.get("interval") or "day"]
     week_start: WeekStart = "monday" if query.week_start == "monday" else "sunday"
     predicates = [predicate for _, predicate in entities(world, query)]
@@ -33,7 +33,7 @@ def answer(world: World, query: Query) -> dict[str, Any]:
     where = overall(world, query)
     activity = predicates[0].model_copy(update={"where": (*predicates[0].where, *where)})
     group = body.get("aggregation_group_type_index")
-    actor = "person_id" if group is None else f"group_{group}"
+    actor = world.actor if group is None else f"group_{group}"
     window = dates.window(world, query, interval)
     events = world.events()
     first, last = (

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
+
+import polars as pl
 
 from platform_assets.semantics.calendar import Interval, WeekStart, bucket_of, start_of
 from platform_assets.semantics.engines import collected
@@ -20,6 +23,9 @@ from tests.conformance.outcome import OutOfScope
 
 _PERIODS: Mapping[str, Interval] = {"Hour": "hour", "Day": "day", "Week": "week", "Month": "month"}
 _PAGEVIEW = {"id": "$pageview", "type": "events"}
+_PAGE = 100
+"""How many persons they list where the query does not say."""
+
 _FLAG = re.compile(r"(hour|day|week|month)_(\d+)")
 
 
@@ -37,6 +43,11 @@ class _Asked:
         """The beginning of a bucket on the zone's clock (naive)."""
         return start_of(bucket, self.specification.interval, self.specification.week_start)
 
+    def events(self, world: World) -> pl.DataFrame:
+        """The events until the end of the last bucket: later ones are no returns in their table."""
+        end = self.at(self.buckets.stop).replace(tzinfo=self.zone)
+        return world.events().filter(pl.col("occurred_at") < end.astimezone(UTC))
+
 
 def answer(world: World, query: Query) -> dict[str, Any]:
     """The results of a retention query, or of one for the persons in one of its cohorts, shaped like theirs.
@@ -46,9 +57,9 @@ def answer(world: World, query: Query) -> dict[str, Any]:
     """
     if query.runner == "ActorsQueryRunner":
         return _actors(world, query)
-    asked = _asked(world, query, query.body)
+    asked = _asked(world, query, query.body if query.legacy is None else _of_the_old_dialect(query.legacy))
     table = retention(
-        world.events(),
+        asked.events(world),
         asked.specification,
         asked.at(asked.buckets[0]),
         asked.at(asked.buckets[-1]),
@@ -102,8 +113,30 @@ def _asked(world: World, query: Query, body: Mapping[str, Any]) -> _Asked:
         period=period,
         buckets=range(last - total + 1, last + 1),
         zone=query.zone,
-        actor="person_id" if group is None else f"group_{group}",
+        actor=world.actor if group is None else f"group_{group}",
     )
+
+
+def _of_the_old_dialect(legacy: Mapping[str, Any]) -> dict[str, Any]:
+    """A query of the old dialect in the words of the new."""
+
+    def _entity(name: str) -> Any:
+        found = legacy.get(name)
+        return json.loads(found) if isinstance(found, str) else found
+
+    return {
+        "dateRange": {"date_to": legacy.get("date_to")},
+        "properties": legacy.get("properties"),
+        "filterTestAccounts": legacy.get("filter_test_accounts") in (True, "true"),
+        "aggregation_group_type_index": legacy.get("aggregation_group_type_index"),
+        "retentionFilter": {
+            "period": legacy.get("period"),
+            "totalIntervals": legacy.get("total_intervals"),
+            "retentionType": legacy.get("retention_type"),
+            "targetEntity": _entity("target_entity"),
+            "returningEntity": _entity("returning_entity"),
+        },
+    }
 
 
 def _date(asked: _Asked, bucket: int) -> str:
@@ -120,7 +153,7 @@ def _actors(world: World, query: Query) -> dict[str, Any]:
     asked = _asked(world, query, body)
     bucket = asked.buckets[int(source.get("interval") or 0)]
     cells = retained(
-        world.events(), asked.specification, asked.at(bucket), asked.at(bucket), asked.zone, actor=asked.actor
+        asked.events(world), asked.specification, asked.at(bucket), asked.at(bucket), asked.zone, actor=asked.actor
     )
     left = asked.buckets.stop - bucket
     found: dict[str, set[int]] = {}
@@ -132,7 +165,9 @@ def _actors(world: World, query: Query) -> dict[str, Any]:
     told = [(who, sorted(seen)) for who, seen in found.items() if _is_found(world, who, query.body.get("search"))]
     if query.body.get("orderBy") == ["length(appearances) DESC", "actor_id"]:
         told.sort(key=lambda pair: (-len(pair[1]), pair[0]))
-    return {"results": [_row(query.body.get("select") or [], who, seen) for who, seen in told]}
+    start, most = int(query.body.get("offset") or 0), int(query.body.get("limit") or _PAGE)
+    rows = [_row(query.body.get("select") or ["actor"], who, seen) for who, seen in told[start : start + most]]
+    return {"results": rows, "limit": most, "offset": start, "hasMore": len(told) > start + most}
 
 
 def _is_found(world: World, who: str, text: str | None) -> bool:

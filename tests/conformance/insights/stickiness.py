@@ -26,13 +26,13 @@ def answer(world: World, query: Query) -> dict[str, Any]:
     Raises:
         OutOfScope: It asks for what is no number of ours.
     """
-    body = query.body
+    body = query.body if query.legacy is None else query.legacy
     interval = _INTERVALS[body.get("interval") or "day"]
     where = overall(world, query)
     window = dates.window(world, query, interval)
     windows = [("current", window)]
-    compare = body.get("compareFilter") or {}
-    if compare.get("compare"):
+    compare = body.get("compareFilter") or (query.legacy or {})
+    if compare.get("compare") in (True, "true"):
         windows.append(("previous", dates.compared_with(query, window, interval, compare.get("compare_to"))))
     results = []
     for found, predicate in entities(world, query):
@@ -52,7 +52,7 @@ def _acting(world: World, found: Mapping[str, Any]) -> tuple[pl.DataFrame, str]:
     if math == "unique_group":
         return world.events(), f"group_{found.get('math_group_type_index') or 0}"
     if math != "hogql":
-        return world.events(), "person_id"
+        return world.events(), world.actor
     # In their language the events may be called `e`.
     name = reference(str(found["math_hogql"]).removeprefix("e."), "hogql")
     valued = with_properties(lazy(world.events()), [name])

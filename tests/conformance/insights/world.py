@@ -71,6 +71,7 @@ class World:
 
     Attributes:
         persons: The properties of each person.
+        created: When each person was created, where the case says.
         person_of: Whose each id is.
         groups: The properties of each group, by type and key.
         actions: The actions, by id.
