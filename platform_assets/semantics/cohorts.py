@@ -25,6 +25,9 @@ from platform_assets.semantics.engines import Frame, lazy, with_microseconds, wi
 from platform_assets.semantics.matching import holds, with_matches
 from platform_assets.semantics.specification import Duration, EventPredicate, Filter, Specification
 
+_DAY = "cohort_day"
+"""The number of the day of an event: under a name that events' own columns leave free."""
+
 _NEVER = -(2**62)
 """Before every instant, in microseconds."""
 
@@ -198,14 +201,14 @@ def _is_member(of: Members, numbers: Iterator[int]) -> nw.Expr:
 
 
 def _told(events: Any, acts: list[_Behaviour], as_of: date, zone: ZoneInfo, actor: str) -> Frame:
-    """The events up to a day that any behaviour asks for: the actor, ``day``, ``at``, a truth value per predicate."""
+    """The events up to a day that any behaviour asks for: the actor, their day and time, what they match."""
     named = {f"is_{i}_{j}": p for i, act in enumerate(acts) for j, p in enumerate(_predicates(act))}
     # What came after the day goes first, or it could be somebody's first ever.
-    dated = with_buckets(lazy(events), "day", zone, name="day")
-    dated = dated.filter(nw.col("day") <= bucket_of(as_of, "day"), ~nw.col(actor).is_null())
-    told = with_microseconds(with_matches(dated, named.items(), actor))
+    dated = with_buckets(lazy(events), "day", zone, name=_DAY)
+    dated = dated.filter(nw.col(_DAY) <= bucket_of(as_of, "day"), ~nw.col(actor).is_null())
+    told = with_matches(dated, named.items(), actor)
     told = told.filter(nw.any_horizontal(*(nw.col(name) for name in named), ignore_nulls=True))
-    return told.select(actor, "day", "at", *named)
+    return with_microseconds(told.select(actor, "occurred_at", _DAY, *named))
 
 
 def _times(told: Frame, acts: list[_Behaviour], as_of: date, actor: str) -> Frame:
@@ -217,11 +220,11 @@ def _times(told: Frame, acts: list[_Behaviour], as_of: date, actor: str) -> Fram
     firsts: dict[str, nw.Expr] = {}
     for i, act in enumerate(acts):
         did, name = nw.col(f"is_{i}_0"), f"behaviour_{i}"
-        since = nw.lit(value=True) if act.days is None else nw.col("day") >= _first_day(act.days, as_of)
+        since = nw.lit(value=True) if act.days is None else nw.col(_DAY) >= _first_day(act.days, as_of)
         if isinstance(act, Did):
             counted[name] = (did & since).cast(nw.Int64)
         elif isinstance(act, FirstDid):
-            counted[name] = nw.when(did).then(nw.col("day"))
+            counted[name] = nw.when(did).then(nw.col(_DAY))
             is_within = (nw.col(name) >= _first_day(act.days, as_of)).fill_null(value=False)
             firsts[name] = is_within.cast(nw.Int64)
     combined = (nw.col(name).min() if name in firsts else nw.col(name).sum() for name in counted)
@@ -233,7 +236,7 @@ def _in_sequence(told: Frame, act: DidInSequence, i: int, as_of: date, actor: st
     """Who did some things one after the other: the actor, ``behaviour_<i>`` (1)."""
     steps = [f"is_{i}_{j}" for j in range(len(act.sequence))]
     if act.days is not None:
-        told = told.filter(nw.col("day") >= _first_day(act.days, as_of))
+        told = told.filter(nw.col(_DAY) >= _first_day(act.days, as_of))
     told = told.with_columns(nw.col(step).cast(nw.Int64) for step in steps)
     # A row per instant, so that what is before a row is at an earlier one.
     told = told.group_by(actor, "at").agg(nw.col(step).max() for step in steps)

@@ -115,7 +115,7 @@ def lifecycle(
     interval, week_start = specification.interval, specification.week_start
     active = of_events(events, specification.activity, interval, zone, week_start, actor=actor)
     if firsts is not None:
-        began = with_buckets(lazy(firsts), interval, zone, week_start, instant="first_at")
+        began = with_buckets(lazy(firsts).select(actor, "first_at"), interval, zone, week_start, instant="first_at")
     else:
         by_any = specification.new_by == "any_event"
         acted = of_events(events, EventPredicate(), interval, zone, week_start, actor=actor) if by_any else active

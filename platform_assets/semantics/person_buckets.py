@@ -43,7 +43,7 @@ def of_events(
         The actor, ``bucket``.
     """
     acts = with_matches(lazy(events), [("is_activity", activity)], actor)
-    acts = acts.filter(nw.col("is_activity") & ~nw.col(actor).is_null())
+    acts = acts.filter(nw.col("is_activity") & ~nw.col(actor).is_null()).select(actor, "occurred_at")
     return with_buckets(acts, interval, zone, week_start).select(actor, "bucket").unique()
 
 
@@ -64,7 +64,7 @@ def of_days(
     Raises:
         ValueError: The interval is an hour, which days cannot tell.
     """
-    days = lazy(person_days).filter(~nw.col(actor).is_null())
+    days = lazy(person_days).filter(~nw.col(actor).is_null()).select(actor, "day")
     return with_buckets_of_days(days, interval, week_start).select(actor, "bucket").unique()
 
 

@@ -152,14 +152,15 @@ def retained(
     references = [] if spec.breakdown is None else [spec.breakdown]
     acts = with_matches(lazy(events), [("is_start", spec.start), ("is_return", spec.returning)], actor)
     acts = acts.filter((nw.col("is_start") | nw.col("is_return")) & ~nw.col(actor).is_null())
-    acts = with_properties(acts, references)
+    kinds = [nw.col(property_column(reference)).alias(BREAKDOWN) for reference in references]
+    # Only what is needed: the names of the columns added must be free.
+    acts = with_properties(acts, references).select(actor, "occurred_at", "is_start", "is_return", *kinds)
     acts = with_buckets(with_microseconds(acts), spec.interval, zone, spec.week_start)
-    if spec.breakdown is not None:
-        acts = acts.with_columns(nw.col(property_column(spec.breakdown)).alias(BREAKDOWN))
     began = None
     if firsts is not None:
+        known = lazy(firsts).select(actor, "first_at", *([] if spec.breakdown is None else [BREAKDOWN]))
         began = with_buckets(
-            with_microseconds(lazy(firsts), "first_at"), spec.interval, zone, spec.week_start, instant="first_at"
+            with_microseconds(known, "first_at"), spec.interval, zone, spec.week_start, instant="first_at"
         )
     return _cells(acts, spec, buckets, began, actor)
 
@@ -180,10 +181,12 @@ def retained_of_days(
         raise ValueError(msg)
     buckets = bucket_range(first, last, spec.interval, spec.week_start)
     _check_firsts(spec, firsts)
-    days = lazy(person_days).filter(~nw.col(actor).is_null())
+    days = lazy(person_days).filter(~nw.col(actor).is_null()).select(actor, "day", "is_start", "is_return")
     began = None
     if firsts is not None:
-        began = with_buckets_of_days(lazy(firsts), spec.interval, spec.week_start, day="first_day")
+        began = with_buckets_of_days(
+            lazy(firsts).select(actor, "first_day"), spec.interval, spec.week_start, day="first_day"
+        )
     return _cells(with_buckets_of_days(days, spec.interval, spec.week_start), spec, buckets, began, actor)
 
 

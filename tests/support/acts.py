@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 Act = tuple[str, datetime, str, str | None]
 """A person, an instant, an event's name, and the value of its property ``plan``."""
 
-SCHEMA = {
+SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "person_id": pl.String,
     "occurred_at": pl.Datetime("us", "UTC"),
     "event_name": pl.String,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import narwhals as nw
@@ -64,7 +64,7 @@ def _result(
 ) -> dict[str, Any]:
     week_start: WeekStart = "monday" if query.week_start == "monday" else "sunday"
     table = stickiness(
-        events.filter(pl.col("occurred_at") < window.end),
+        events.filter(pl.col("occurred_at") < window.end.astimezone(UTC)),
         Stickiness(activity=activity, interval=interval, week_start=week_start),
         _clock(window.start, query),
         _clock(window.end - timedelta(microseconds=1), query),
