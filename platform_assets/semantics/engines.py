@@ -59,12 +59,17 @@ def engine_of(frame: Frame) -> Engine:
 
 
 def collected(frame: Frame) -> pl.DataFrame:
-    """The rows of a frame as a Polars frame."""
-    if engine_of(frame) == "polars":
-        return pl.DataFrame(nw.to_native(frame).collect(engine="streaming"))
-    if engine_of(frame) == "duckdb":
-        return pl.DataFrame(nw.to_native(frame).to_arrow_table())
-    return pl.DataFrame(nw.to_native(frame).toArrow())
+    """The rows of a frame as a Polars frame, in no order.
+
+    DuckDB's sums of integers, which have 128 bits, are Int64 as those of the others are.
+    """
+    native, engine = nw.to_native(frame), engine_of(frame)
+    if engine == "polars":
+        return pl.DataFrame(native.collect(engine="streaming"))
+    if engine == "spark":
+        return pl.DataFrame(native.toArrow())
+    sums = [name for name, dtype in zip(native.columns, native.types, strict=True) if str(dtype) == "HUGEINT"]
+    return pl.DataFrame(native.to_arrow_table()).cast(dict.fromkeys(sums, pl.Int64))
 
 
 def property_column(reference: str) -> str:

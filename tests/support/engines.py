@@ -25,7 +25,16 @@ def native_frames(engine: str) -> Iterator[Native]:
             connection.execute("SET TimeZone = 'UTC'")
             yield lambda frame: connection.from_arrow(frame.to_arrow())
     else:
-        yield lambda frame: _spark().createDataFrame(frame.to_arrow())
+        yield _in_spark
+
+
+def _in_spark(frame: pl.DataFrame) -> Any:
+    table = frame.to_arrow()
+    if frame.is_empty():  # it tells the schema of rows only
+        from pyspark.sql.pandas.types import from_arrow_schema
+
+        return _spark().createDataFrame([], from_arrow_schema(table.schema))
+    return _spark().createDataFrame(table)
 
 
 @cache
