@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 import narwhals as nw
 import polars as pl
 
-from platform_assets.semantics.engines import Frame, with_local_time
+from platform_assets.semantics.engines import Frame, with_day_number, with_local_time
 
 Interval = Literal["minute", "hour", "day", "week", "month"]
 WeekStart = Literal["monday", "sunday"]
@@ -52,6 +52,33 @@ def with_buckets(
     }[interval]
     told = with_local_time(events, zone, instant).with_columns(number.cast(nw.Int64).alias(name))
     return told.drop(["local_at", "day_number"])
+
+
+def with_buckets_of_days(
+    days: Frame, interval: Interval, week_start: WeekStart = "monday", *, day: str = "day", name: str = "bucket"
+) -> Frame:
+    """Add the number of the bucket that each day is in (Int64): as `with_buckets`, of dates.
+
+    Args:
+        days: Has a column of dates of the reporting timezone.
+        interval: The length of a bucket: a day, a week or a month.
+        week_start: The first day of a week.
+        day: The name of the column of dates.
+        name: The name of the new column.
+
+    Raises:
+        ValueError: The interval is an hour or a minute.
+    """
+    if interval in ("minute", "hour"):
+        msg = f"interval {interval!r}: days do not tell it; give events, or an interval of a day, a week or a month"
+        raise ValueError(msg)
+    told, number, when = with_day_number(days, day, "day_number"), nw.col("day_number"), nw.col(day).dt
+    bucket = {
+        "day": number,
+        "week": (number + _EPOCH_IN_WEEK[week_start]) // 7,
+        "month": (when.year().cast(nw.Int64) - 1970) * 12 + when.month().cast(nw.Int64) - 1,
+    }[interval]
+    return told.with_columns(bucket.cast(nw.Int64).alias(name)).drop("day_number")
 
 
 def bucket_of(local: datetime | date, interval: Interval, week_start: WeekStart = "monday") -> int:

@@ -124,6 +124,26 @@ def with_properties(frame: Frame, references: Iterable[str]) -> Frame:
     )
 
 
+def with_day_number(frame: Frame, day: str = "day", name: str = "day_number") -> Frame:
+    """Add a date as the days since 1970-01-01 (Int64).
+
+    Args:
+        frame: Has a column of dates.
+        day: The name of that column.
+        name: The name of the new one.
+    """
+    native, engine = nw.to_native(frame), engine_of(frame)
+    if engine == "polars":
+        return _again(native.with_columns(pl.col(day).cast(pl.Date).cast(pl.Int32).cast(pl.Int64).alias(name)))
+    if engine == "duckdb":
+        number = f"date_diff('day', DATE '1970-01-01', CAST({_identifier(day)} AS DATE))"
+        return _again(native.project(f"*, {number} AS {_identifier(name)}"))
+    from pyspark.sql import functions as spark  # noqa: PLC0415
+
+    since = spark.datediff(spark.col(day), spark.lit("1970-01-01").cast("date"))
+    return _again(native.withColumn(name, since.cast("bigint")))
+
+
 def with_local_time(frame: Frame, zone: ZoneInfo, instant: str = "occurred_at") -> Frame:
     """Add ``local_at``, an instant as a zone's clock shows it (naive), and ``day_number``, its day since 1970-01-01.
 

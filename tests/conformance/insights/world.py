@@ -71,6 +71,7 @@ class World:
 
     Attributes:
         persons: The properties of each person.
+        created: When each person was created, where the case says.
         person_of: Whose each id is.
         groups: The properties of each group, by type and key.
         actions: The actions, by id.
@@ -80,6 +81,7 @@ class World:
     """
 
     persons: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    created: dict[str, datetime] = field(default_factory=dict)
     person_of: dict[str, str] = field(default_factory=dict)
     groups: dict[tuple[int, str], dict[str, Any]] = field(default_factory=dict)
     actions: dict[int, Step] = field(default_factory=dict)
@@ -97,6 +99,8 @@ class World:
         if kind == "person":
             self.persons[step["person"]] = step.get("properties") or {}
             self.person_of.update(dict.fromkeys(step["distinct_ids"], step["person"]))
+            if step.get("created_at"):
+                self.created[step["person"]] = instant(step["created_at"])
         elif kind == "event":
             if not step.get("other_team"):
                 self.told.append(step)
