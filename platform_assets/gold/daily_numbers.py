@@ -6,7 +6,7 @@ days, says how final they are, and is found stale when anything that it read has
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -16,9 +16,11 @@ import polars as pl
 from partitions import Window
 from platform_assets.platform import Platform
 from platform_assets.restatement import ripened, stale_histories, stale_identities
+from platform_assets.semantics.calendar import Interval, WeekStart, bucket_of, start_of
 from platform_assets.semantics.identity import PERSONS, joined
 from platform_assets.semantics.watermark import is_closed, is_final
-from platform_assets.silver import activity_hours, persons
+from platform_assets.silver import activity_hours, person_firsts, persons, touched_hours
+from platform_assets.silver import events as silver
 from platform_assets.table import TIMESTAMP, Column, Table
 from resources.lake import retrying
 
@@ -41,6 +43,13 @@ FINALITY = (
 )
 """The columns by which rows of a day say how final they are."""
 
+LONGEST = {"hour": 1, "day": 1, "week": 7, "month": 31}
+"""The most days that an interval touches."""
+
+FIRSTS_REACH = 30
+"""Days after a day on which a first may have been that is now on it: a login claims what was 30 days before (semantics
+4). Where the allowed lateness is longer, a rebuild of the days in between sets them right."""
+
 DAYS_AT_ONCE = 7
 """Days of a range that are computed together: their events, and those around them, are read once."""
 
@@ -53,13 +62,28 @@ class Reading:
         events: What persons did in the days and around them: ``person_id``, and the columns asked for.
         days: The days wanted.
         zone: The reporting timezone.
-        watermark: Of the stream.
+        known_until: Up to when events are known: the watermark, or before the first event the days' beginning.
+        firsts: When each person did something for the first time (``person_id``, ``event_name``, ``first_at``), where
+            the table asks for it.
     """
 
     events: pl.LazyFrame
     days: list[date]
     zone: ZoneInfo
-    watermark: datetime | None
+    known_until: datetime
+    firsts: pl.LazyFrame | None = None
+
+    @property
+    def first_events(self) -> pl.LazyFrame:
+        """The firsts of a table that asks for them.
+
+        Raises:
+            ValueError: It did not.
+        """
+        if self.firsts is None:
+            msg = "firsts were not read: say needs_firsts in the declaration of the daily number"
+            raise ValueError(msg)
+        return self.firsts
 
 
 @dataclass(frozen=True)
@@ -74,6 +98,9 @@ class DailyNumber:
         ahead: How many days after a day its rows read.
         compute: The rows of the days wanted, without the columns of `FINALITY`.
         keep: Which rows of the source are read at all.
+        needs_firsts: Whether it reads `silver/person_firsts`. A first that moves reaches the days up to the one on
+            which it was before: those of the allowed lateness, or of a login that claims what was anonymous.
+        within: The first and the last day that have rows, where not every day has.
     """
 
     table: Table
@@ -83,11 +110,13 @@ class DailyNumber:
     back: int = 0
     ahead: int = 0
     keep: pl.Expr | None = None
+    needs_firsts: bool = False
+    within: tuple[date, date] | None = None
 
     @property
     def upstream(self) -> tuple[Table, ...]:
         """The tables that it is computed from."""
-        return (self.source, persons.TABLE)
+        return (self.source, persons.TABLE, *((person_firsts.TABLE,) if self.needs_firsts else ()))
 
     def rebuild(self, platform: Platform, window: Window) -> None:
         """Compute the days of a window."""
@@ -105,13 +134,25 @@ class DailyNumber:
         """
         zone, mine = platform.settings.zone, ledger.filter(table=self.table.name)
         current = mine.filter(definition_version=self.table.version)
-        reach = range(-self.ahead, self.back + 1)
+        back = max(self.back, FIRSTS_REACH if self.needs_firsts else 0)
+        reach = range(-self.ahead, back + 1)
         hours = ledger.filter(table=self.source.name)
         by_hours = stale_histories(hours, current.filter(upstream=self.source.name), last_day, zone, reach)
         applied = persons.resolution_of(platform.lake.open(persons.TABLE))
         changes = platform.lake.scan(persons.CHANGES).filter(pl.col("resolution") <= applied).collect()
         by_persons = stale_identities(changes, current.filter(upstream=persons.TABLE.name), last_day, zone, reach)
-        return {*by_hours, *by_persons}
+        found = {*by_hours, *by_persons}
+        if self.needs_firsts:
+            touched = platform.lake.scan(touched_hours.TABLE).select(
+                window_start="event_hour",
+                window_end=pl.col("event_hour") + timedelta(hours=1),
+                table_version="silver_version",
+            )
+            known = current.filter(upstream=person_firsts.TABLE.name)
+            found.update(stale_histories(touched.collect(), known, last_day, zone, reach))
+        if self.within is not None:
+            found = {day for day in found if self.within[0] <= day <= self.within[1]}
+        return found
 
     def ripened(self, platform: Platform, ledger: pl.DataFrame) -> list[date]:
         """The days that were published as open or not final, and by now are more."""
@@ -125,6 +166,10 @@ class DailyNumber:
             handle = lake.open(self.table)  # before what is read: a rival that read later and wrote first is a conflict
             source, whose = lake.open(self.source), lake.open(persons.TABLE)
             resolution, watermark = persons.resolution_of(whose), platform.watermark()
+            firsts, followed = None, 0
+            if self.needs_firsts:
+                followed = lake.open(person_firsts.TABLE).transaction_version(silver.FOLLOWS) or 0
+                firsts = person_firsts.firsts_of_persons(platform)
             around = Window.of_days(days[0] - timedelta(days=self.back), days[-1] + timedelta(days=self.ahead), zone)
             read = lake.scan(self.source, around, source)
             read = read if self.keep is None else read.filter(self.keep)
@@ -134,12 +179,15 @@ class DailyNumber:
             else:
                 owned = joined(read.select("raw_id", *self.columns), known)
             events = owned.select("person_id", *self.columns)
-            rows = self.compute(Reading(events, days, zone, watermark))
+            known_until = watermark or Window.of_days(days[0], days[0], zone).start
+            rows = self.compute(Reading(events, days, zone, known_until, firsts))
             rows = self._with_finality(rows, platform, days, watermark)
             made = lake.replace_days(self.table, handle, rows, days[0], days[-1])
             for day in days:
                 window, count = Window.of_days(day, day, zone), rows.filter(pl.col("day") == day).height
                 platform.record(self.table, window, persons.TABLE, resolution, made, count)
+                if self.needs_firsts:
+                    platform.record(self.table, window, person_firsts.TABLE, followed, made, count)
                 platform.record(self.table, window, self.source, source.version(), made, count)
 
         retrying(f"rebuild of {self.table.name}", attempt)
@@ -172,3 +220,8 @@ class DailyNumber:
 def days_of(length: timedelta) -> int:
     """Whole days that hold a length of time."""
     return -(-length // timedelta(days=1))
+
+
+def beginnings(days: Sequence[date], interval: Interval, week_start: WeekStart) -> list[date]:
+    """Of some days those that a bucket begins on."""
+    return [d for d in days if start_of(bucket_of(d, interval, week_start), interval, week_start).date() == d]

@@ -9,6 +9,7 @@ import polars as pl
 
 from platform_assets.gold import fact_events
 from platform_assets.gold.daily_numbers import FINALITY, DailyNumber, Reading, days_of
+from platform_assets.gold.metric_columns import fact_columns, of_names
 from platform_assets.gold.metric_files import Metric, MetricFileError
 from platform_assets.semantics.calendar import bucket_of, starts
 from platform_assets.semantics.funnels import Funnel, attempts, furthest, summary
@@ -69,21 +70,16 @@ def number(metric: Metric, funnel: Funnel) -> DailyNumber:
     predicates = [*funnel.steps, *funnel.exclusions]
     wanted = {reference for predicate in predicates for reference in properties_of(predicate.where)}
     wanted |= set(funnel.breakdown.properties if funnel.breakdown is not None else ())
-    columns = {"occurred_at", "event_name", *(_column(metric, reference) for reference in wanted)}
     if any(predicate.first_ever for predicate in predicates):
         msg = f"{metric.name}.yaml: first_ever: a day of a funnel does not read all history; leave it out"
         raise MetricFileError(msg)
-    names = [predicate.events for predicate in predicates]
-    keep = None
-    if funnel.order != "strict" and all(events is not None for events in names):
-        keep = pl.col("event_name").is_in(sorted({name for events in names for name in events or ()}))
     return DailyNumber(
         table=table(metric),
         source=fact_events.TABLE,
-        columns=tuple(sorted(columns)),
+        columns=fact_columns(metric, wanted),
         compute=lambda reading: rows(reading, funnel),
         ahead=days_of(funnel.window),
-        keep=keep,
+        keep=None if funnel.order == "strict" else of_names(predicates),
     )
 
 
@@ -100,14 +96,3 @@ def rows(reading: Reading, funnel: Funnel) -> pl.DataFrame:
     return told.with_columns(day=starts(pl.col("bucket"), "day"), breakdown=pl.when(~is_none).then(value)).drop(
         "bucket", *funnel.breakdown_columns
     )
-
-
-def _column(metric: Metric, reference: str) -> str:
-    column = reference if reference in fact_events.TABLE.schema else reference.split(".", 1)[0]
-    if column not in fact_events.TABLE.schema:
-        msg = (
-            f"{metric.name}.yaml: property {reference!r} is none of gold/fact_events; say one of its columns or "
-            "properties.<key>"
-        )
-        raise MetricFileError(msg)
-    return column

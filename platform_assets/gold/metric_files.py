@@ -1,7 +1,8 @@
 """Metrics in YAML: a file in `gold/metrics` is an asset, with partitions, checks, freshness and a picture.
 
-A file says its ``kind``, a ``description``, an ``owner`` where it is not the platform's, and the fields of that kind's
-specification; its name is the metric's. What is wrong with it is an error that names file, line and field.
+A file says which ``metric`` it is (`KINDS`), a ``description``, an ``owner`` where it is not the platform's, and the
+fields of that kind's specification; its name is the metric's. What is wrong with it is an error that names file, line
+and field.
 """
 
 from __future__ import annotations
@@ -17,17 +18,25 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from platform_assets.semantics.experiment.specification import DatedExperiment
 from platform_assets.semantics.funnels import Funnel
+from platform_assets.semantics.lifecycle import Lifecycle
+from platform_assets.semantics.retention import Retention
 from platform_assets.semantics.specification import Specification
 
 FOLDER = Path(__file__).parent / "metrics"
 """The project's own metrics."""
 
-KINDS: Mapping[str, type[Specification]] = {"funnel": Funnel}
+KINDS: Mapping[str, type[Specification]] = {
+    "funnel": Funnel,
+    "retention": Retention,
+    "lifecycle": Lifecycle,
+    "experiment": DatedExperiment,
+}
 """What can be said in a file, and the specification that it is checked against."""
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
-_OWN_FIELDS = ("kind", "description", "owner")
+_OWN_FIELDS = ("metric", "description", "owner")
 
 
 class MetricFileError(ValueError):
@@ -84,12 +93,12 @@ def read(path: Path) -> Metric:
         msg = f"{path.name}: not YAML: {error}"
         raise MetricFileError(msg) from error
     if node is None or not isinstance(told, dict):
-        msg = f"{path.name}:1: a metric is a mapping of fields, beginning with kind: {', '.join(KINDS)}"
+        msg = f"{path.name}:1: a metric is a mapping of fields, beginning with metric: {', '.join(KINDS)}"
         raise MetricFileError(msg)
-    kind = told.get("kind")
+    kind = told.get("metric")
     if not isinstance(kind, str) or kind not in KINDS:
         said = "is missing" if kind is None else f"{kind!r} is unknown"
-        msg = f"{path.name}:{_line(node, ('kind',))}: kind: {said}; the kinds are {', '.join(KINDS)}"
+        msg = f"{path.name}:{_line(node, ('metric',))}: metric: {said}; there are {', '.join(KINDS)}"
         raise MetricFileError(msg)
     for field in ("description", "owner"):
         value = told.get(field, "" if field == "description" else "team:data-platform")

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import cache
 
-from platform_assets.gold import funnels
+from platform_assets.gold import experiment_results, funnels, lifecycle, retention
 from platform_assets.gold.daily_numbers import DailyNumber
 from platform_assets.gold.metric_files import Metric, MetricFileError, load
+from platform_assets.semantics.experiment.specification import DatedExperiment
 from platform_assets.semantics.funnels import Funnel
+from platform_assets.semantics.lifecycle import Lifecycle
+from platform_assets.semantics.retention import Retention
 
 
 def number(metric: Metric) -> DailyNumber:
@@ -17,11 +20,18 @@ def number(metric: Metric) -> DailyNumber:
     Raises:
         MetricFileError: It asks for what the lake does not have.
     """
-    specification = metric.specification
-    if isinstance(specification, Funnel):
-        return funnels.number(metric, specification)
-    msg = f"{metric.name}.yaml: kind: {metric.kind!r} has no table"
-    raise MetricFileError(msg)
+    match metric.specification:
+        case Funnel() as funnel:
+            return funnels.number(metric, funnel)
+        case Retention() as retained:
+            return retention.number(metric, retained)
+        case Lifecycle() as lived:
+            return lifecycle.number(metric, lived)
+        case DatedExperiment() as experiment:
+            return experiment_results.number(metric, experiment)
+        case _:
+            msg = f"{metric.name}.yaml: metric: {metric.kind!r} has no table"
+            raise MetricFileError(msg)
 
 
 def numbers(metrics: Iterable[Metric]) -> tuple[DailyNumber, ...]:

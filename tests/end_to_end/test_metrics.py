@@ -14,7 +14,7 @@ from support.platforms import Run
 from support.records import at, encoded, event
 
 FUNNEL = """
-kind: funnel
+metric: funnel
 description: From a view to an order.
 steps:
   - event: product_viewed
@@ -134,27 +134,27 @@ def test_a_day_ripens_when_nobody_can_get_through_any_more(run: Run) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("steps: []", "hats.yaml:1: kind: is missing; the kinds are"),
-        ("description: d\nkind: funel", "hats.yaml:2: kind: 'funel' is unknown; the kinds are"),
-        ("kind: funnel\nsteps: [{event: a}]", "hats.yaml:1: description: say it in words"),
+        ("steps: []", "hats.yaml:1: metric: is missing; there are"),
+        ("description: d\nmetric: funel", "hats.yaml:2: metric: 'funel' is unknown; there are"),
+        ("metric: funnel\nsteps: [{event: a}]", "hats.yaml:1: description: say it in words"),
         (
-            "kind: funnel\ndescription: d\nsteps:\n  - event: a\n  - evnt: b\n",
+            "metric: funnel\ndescription: d\nsteps:\n  - event: a\n  - evnt: b\n",
             "hats.yaml:5: steps.1.evnt: Extra inputs are not permitted, got 'b'",
         ),
         (
-            "kind: funnel\ndescription: d\nwindow: soon\nsteps:\n  - event: a\n",
+            "metric: funnel\ndescription: d\nwindow: soon\nsteps:\n  - event: a\n",
             "hats.yaml:3: window: 'soon' is no length of time",
         ),
         (
-            "kind: funnel\ndescription: d\nsteps:\n  - event: a\n    where:\n    - property: p\n      operator: like\n",
+            "metric: funnel\ndescription: d\nsteps:\n- event: a\n  where:\n  - property: p\n\n    operator: like\n",
             "hats.yaml:7: steps.0.where.0.operator: Input should be 'equals'",
         ),
-        ("kind: funnel\ndescription: d\nsteps: [{event: a, first_ever: true}]", "hats.yaml: first_ever: a day of"),
+        ("metric: funnel\ndescription: d\nsteps: [{event: a, first_ever: true}]", "hats.yaml: first_ever: a day of"),
         (
-            "kind: funnel\ndescription: d\nsteps: [{event: a, where: [{property: plan, value: pro}]}]",
+            "metric: funnel\ndescription: d\nsteps: [{event: a, where: [{property: plan, value: pro}]}]",
             "hats.yaml: property 'plan' is none of gold/fact_events",
         ),
-        ("kind: funnel\n  description: d", "hats.yaml: not YAML"),
+        ("metric: funnel\n  description: d", "hats.yaml: not YAML"),
         ("- a", "hats.yaml:1: a metric is a mapping"),
     ],
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
@@ -121,4 +121,23 @@ class Experiment(Specification):
         window = self.conversion_window
         if window is not None and (window <= timedelta(0) or window % timedelta(seconds=1)):
             raise ValueError(f"conversion_window is {window}: give whole seconds above 0, or leave it out")
+        return self
+
+
+class DatedExperiment(Experiment):
+    """An experiment with its days.
+
+    Attributes:
+        first_day: The first day of exposures that counts, in the reporting timezone.
+        last_day: The last day that results are told of.
+    """
+
+    first_day: date
+    last_day: date
+
+    @model_validator(mode="after")
+    def _ends_after_it_begins(self) -> Self:
+        if self.last_day < self.first_day:
+            msg = f"last_day {self.last_day} is before first_day {self.first_day}"
+            raise ValueError(msg)
         return self

@@ -1,0 +1,115 @@
+"""`gold/experiment_results/…`: an experiment of `gold/metrics`, as it stands at the end of each of its days."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, fields
+from datetime import timedelta
+
+import polars as pl
+
+from partitions import Window
+from platform_assets.gold import fact_events
+from platform_assets.gold.daily_numbers import FINALITY, DailyNumber, Reading
+from platform_assets.gold.metric_columns import fact_columns, of_names
+from platform_assets.gold.metric_files import Metric
+from platform_assets.semantics.experiment.results import Result, results
+from platform_assets.semantics.experiment.specification import DatedExperiment
+from platform_assets.semantics.experiments import exposures, sufficient_statistics, unit_metrics
+from platform_assets.semantics.specification import properties_of
+from platform_assets.table import Column, Table
+
+_FIGURES = tuple(field for field in fields(Result) if field.name not in ("experiment", "metric", "variant"))
+_DTYPES = {"int": pl.Int64(), "float": pl.Float64(), "str": pl.String(), "bool": pl.Boolean()}
+_MEANINGS = {
+    "units": "Persons who saw the variant first, and no other.",
+    "control_units": "Persons who saw the control first, and no other.",
+    "problem": "Why there are no figures.",
+    "mean": "Of the variant's units, in the metric's unit.",
+    "control_mean": "Of the control's units.",
+    "difference": "Variant less control; its interval is Welch's.",
+    "p_value": "Of the difference (Welch).",
+    "lift": "Difference in parts of the control's mean (delta method).",
+    "cuped_difference": "Adjusted by the same metric before the exposure.",
+    "sequential_p_value": "Always valid.",
+    "sample_ratio_p_value": "That units so assigned are at least as far from the weights (chi-square).",
+    "is_sample_ratio_alarm": "Whether that is so improbable that the figures are hidden.",
+}
+
+
+def table(metric: Metric) -> Table:
+    """The declaration of an experiment's table."""
+    return Table(
+        name=f"gold/experiment_results/{metric.name}",
+        description=f"{metric.description} Each day has the results as of its end, from the first exposure on.",
+        grain="day × metric × variant",
+        key=("day", "metric", "variant"),
+        columns=(
+            Column("day", pl.Date(), "Day at whose end the results stand so, in the reporting timezone."),
+            Column("metric", pl.String(), "Name of the metric."),
+            Column("variant", pl.String(), "The variant that is compared with the control."),
+            *(_column(field.name, str(field.type)) for field in _FIGURES),
+            Column("multiple_units", pl.Int64(), "Persons who saw several variants: left out.", unit="persons"),
+            *FINALITY,
+        ),
+        partition_by=("day",),
+        window_on="day",
+        partitions="day",
+        cluster_by=("metric", "variant"),
+        update="rebuild",
+        service_level=timedelta(hours=6),
+        stats=("day",),
+        version=metric.definition_version,
+        steady=False,
+        owner=metric.owner,
+    )
+
+
+def _column(name: str, annotation: str) -> Column:
+    plain = annotation.removesuffix(" | None")
+    ends = {"_low": "Lower end of the interval of", "_high": "Upper end of the interval of"}
+    meaning = next((f"{said} `{name.removesuffix(end)}`." for end, said in ends.items() if name.endswith(end)), None)
+    described = _MEANINGS.get(name) or meaning or f"`{name.partition('_')[2]}`, {name.partition('_')[0]}."
+    return Column(name, _DTYPES[plain], described, nullable=plain != annotation)
+
+
+def number(metric: Metric, experiment: DatedExperiment) -> DailyNumber:
+    """An experiment as a table by the day.
+
+    Args:
+        metric: What its file says.
+        experiment: The experiment.
+
+    Raises:
+        MetricFileError: It asks for what facts do not have.
+    """
+    measures = [m for told in experiment.metrics for m in (told.measure, told.denominator) if m is not None]
+    predicates = [experiment.exposure.events, *(measure.events for measure in measures)]
+    wanted = {reference for predicate in predicates for reference in properties_of(predicate.where)}
+    wanted |= {experiment.exposure.experiment, experiment.exposure.variant}
+    wanted |= {measure.value for measure in measures if measure.value is not None}
+    length = (experiment.last_day - experiment.first_day).days
+    return DailyNumber(
+        table=table(metric),
+        source=fact_events.TABLE,
+        columns=fact_columns(metric, wanted),
+        compute=lambda reading: rows(reading, experiment),
+        back=length + experiment.covariate_days + 1,
+        keep=of_names(predicates),
+        within=(experiment.first_day, experiment.last_day),
+    )
+
+
+def rows(reading: Reading, experiment: DatedExperiment) -> pl.DataFrame:
+    """The rows of some days, without those that say how final they are."""
+    begun = Window.of_days(experiment.first_day, experiment.first_day, reading.zone).start
+    found = []
+    for day in reading.days:
+        if not experiment.first_day <= day <= experiment.last_day:
+            continue
+        known = reading.events.filter(pl.col("occurred_at") < Window.of_days(day, day, reading.zone).end)
+        exposed = exposures(known.filter(pl.col("occurred_at") >= begun), experiment.exposure)
+        told = results(sufficient_statistics(unit_metrics(exposed, known, experiment), experiment), experiment)
+        found += [{"day": day, **asdict(row), "multiple_units": told.multiple_units} for row in told.rows]
+    schema = {"day": pl.Date(), "experiment": pl.String(), "metric": pl.String(), "variant": pl.String()}
+    schema |= {field.name: _column(field.name, str(field.type)).dtype for field in _FIGURES}
+    return pl.DataFrame(found, schema={**schema, "multiple_units": pl.Int64()}).drop("experiment")

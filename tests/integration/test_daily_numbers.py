@@ -1,0 +1,196 @@
+"""Numbers of metric files over a real lake: worked by hand, and rebuilt in any order."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from partitions import Window
+from platform_assets.gold import fact_events
+from platform_assets.gold.daily_numbers import DailyNumber
+from platform_assets.gold.metric_files import MetricFileError, load
+from platform_assets.gold.metric_numbers import numbers
+from platform_assets.silver import activity_hours, identity_links, persons
+from support.platforms import Run
+from support.records import START, at, encoded, event
+
+DAY = 24 * 60
+FIRST = START.date()
+NOW = datetime(2026, 12, 1, tzinfo=UTC)
+ALL = Window(START, START + timedelta(days=9))
+
+RETENTION = """
+metric: retention
+description: Who comes back.
+interval: day
+intervals: 3
+"""
+FIRST_TIME = RETENTION + "kind: first_time\nstart: {event: order_completed}\n"
+LIFECYCLE = "metric: lifecycle\ndescription: Where they stand.\ninterval: day\n"
+EXPERIMENT = """
+metric: experiment
+description: A new button.
+name: button
+variants: [old, new]
+control: old
+first_day: 2026-11-20
+last_day: 2026-11-23
+covariate_days: 0
+exposure:
+  events: {event: experiment_exposed}
+metrics:
+  - name: orders
+    measure: {events: {event: order_completed}}
+"""
+WHO = {"anna": [0, 1, 3], "carl": [0, 2], "dora": [1]}
+"""On which days somebody views a page."""
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """Three people over four days, in the lake up to where numbers begin."""
+    made = Run.over(tmp_path, [], NOW)
+    told = [
+        event(f"{name}-{day}", day * DAY, anonymous_id=f"of-{name}", user_id=name)
+        for name, days in WHO.items()
+        for day in days
+    ]
+    told += [
+        event("o1", DAY + 5, anonymous_id="of-anna", user_id="anna", event_name="order_completed"),
+        event("o2", 3 * DAY + 5, anonymous_id="of-anna", user_id="anna", event_name="order_completed"),
+        *(exposed(f"x{i}", i, user_id=f"user-{i}", anonymous_id=f"of-user-{i}", variant=i % 2) for i in range(40)),
+        *(
+            event(f"y{i}", DAY + i, user_id=f"user-{i}", anonymous_id=f"of-user-{i}", event_name="order_completed")
+            for i in range(40)
+            if i % 2 or i < 8
+        ),
+        exposed("both", 50, user_id="user-0", anonymous_id="of-user-0", variant=1),
+    ]
+    made.send([(encoded(fields), at(4 * DAY)) for fields in told])
+    last = event("last", 8 * DAY, anonymous_id="of-z", user_id="z", platform="tv")
+    made.send([(encoded(last), at(8 * DAY))])
+    made.drain()
+    for table in (activity_hours, identity_links, fact_events):
+        table.rebuild(made.platform, ALL)
+    persons.resolve(made.platform)
+    made.execute("take_in_firsts")
+    return made
+
+
+def exposed(event_id: str, minute: int, *, variant: int, **who: str) -> dict[str, object]:
+    seen = {"experiment": "button", "variant": ("old", "new")[variant]}
+    return event(event_id, minute, event_name="experiment_exposed", properties=seen, **who)
+
+
+def number(run: Run, folder: Path, text: str) -> DailyNumber:
+    """The number of a file, of page views alone where it says nothing else."""
+    files = folder / "metrics"
+    files.mkdir(exist_ok=True)
+    (files / "it.yaml").write_text(text)
+    (made,) = numbers(load(files))
+    run.measure([made])
+    return made
+
+
+def rows(run: Run, made: DailyNumber, *columns: str) -> list[tuple[object, ...]]:
+    found = run.lake.scan(made.table).sort("day", *columns[1:2]).collect()
+    return found.select(*columns).rows()
+
+
+VIEWS = "start: {event: page_viewed}\nreturning: {event: page_viewed}\n"
+
+
+def test_retention_reads_days_of_activity(run: Run, tmp_path: Path) -> None:
+    made = number(run, tmp_path, RETENTION + VIEWS)
+    made.rebuild(run.platform, ALL)
+    told = rows(run, made, "day", "interval", "persons", "cohort_size")[:9]
+    days = [FIRST + timedelta(days=k) for k in range(3)]
+    assert told == [
+        (days[0], 0, 2, 2), (days[0], 1, 1, 2), (days[0], 2, 1, 2),
+        (days[1], 0, 2, 2), (days[1], 1, 0, 2), (days[1], 2, 1, 2),
+        (days[2], 0, 1, 1), (days[2], 1, 0, 1), (days[2], 2, 0, 1),
+    ]  # fmt: skip
+    assert rows(run, made, "day", "interval", "persons", "is_complete")[-2:] == [
+        (FIRST + timedelta(days=8), 1, None, False),
+        (FIRST + timedelta(days=8), 2, None, False),
+    ]
+
+
+def test_first_time_retention_knows_all_history(run: Run, tmp_path: Path) -> None:
+    made = number(run, tmp_path, FIRST_TIME + "returning: {event: page_viewed}\n")
+    later = Window(START + timedelta(days=3), START + timedelta(days=4))  # of one day, though she ordered before it
+    made.rebuild(run.platform, later)
+    sizes = rows(run, made, "day", "interval", "cohort_size")
+    assert {(day, size) for day, _, size in sizes} == {(FIRST + timedelta(days=k), 0) for k in (3, 4)}
+    made.rebuild(run.platform, ALL)
+    second = [row for row in rows(run, made, "day", "interval", "persons") if row[0] == FIRST + timedelta(days=1)]
+    # Anna, and 24 of the experiment's; of them only Anna views a page two days later.
+    assert second == [
+        (FIRST + timedelta(days=1), 0, 25),
+        (FIRST + timedelta(days=1), 1, 0),
+        (FIRST + timedelta(days=1), 2, 1),
+    ]
+
+
+def test_lifecycle_by_day(run: Run, tmp_path: Path) -> None:
+    made = number(run, tmp_path, LIFECYCLE + "activity: {event: page_viewed}\n")
+    made.rebuild(run.platform, ALL)
+    told: dict[date, dict[str, int]] = {}
+    for day, status, count in rows(run, made, "day", "status", "persons"):
+        told.setdefault(day, {})[status] = count
+    assert told[FIRST] == {"new": 2, "returning": 0, "resurrecting": 0, "dormant": 0}
+    assert told[FIRST + timedelta(days=1)] == {"new": 1, "returning": 1, "resurrecting": 0, "dormant": -1}
+    assert told[FIRST + timedelta(days=3)] == {"new": 0, "returning": 0, "resurrecting": 1, "dormant": -1}
+
+
+def test_an_experiment_as_it_stood_at_the_end_of_each_day(run: Run, tmp_path: Path) -> None:
+    made = number(run, tmp_path, EXPERIMENT)
+    made.rebuild(run.platform, ALL)
+    told = {
+        row[0]: row[1:]
+        for row in rows(run, made, "day", "units", "control_units", "mean", "control_mean", "multiple_units")
+    }
+    assert set(told) == {FIRST + timedelta(days=k) for k in range(4)}
+    # 20 saw each; user-0 saw both. All of the new and three of the old ordered the day after.
+    assert told[FIRST] == (20, 19, 0.0, 0.0, 1)
+    assert told[FIRST + timedelta(days=1)] == (20, 19, 1.0, pytest.approx(3 / 19), 1)
+    assert told[FIRST + timedelta(days=3)] == told[FIRST + timedelta(days=1)]
+
+
+@pytest.mark.parametrize(
+    "text", [RETENTION + VIEWS, FIRST_TIME, LIFECYCLE, EXPERIMENT], ids=["on", "first", "life", "exp"]
+)
+def test_any_order_of_rebuilds_ends_in_the_same(run: Run, tmp_path: Path, text: str) -> None:
+    made = number(run, tmp_path, text)
+    made.rebuild(run.platform, ALL)
+    substance = list(made.table.substance)
+    whole = run.lake.scan(made.table).select(substance).sort(*made.table.key).collect()
+    for day in (5, 0, 3, 1, 2, 4, 6, 8, 7):
+        made.rebuild(run.platform, Window(START + timedelta(days=day), START + timedelta(days=day, hours=2)))
+    again = run.lake.scan(made.table).select(substance).sort(*made.table.key).collect()
+    assert again.equals(whole)
+    assert not whole.is_empty()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (RETENTION + "start: {where: [{property: plan, value: pro}]}", "property 'plan': activity is known by"),
+        (RETENTION + "returning: {first_ever: true}", "first_ever: a day does not read all history"),
+        (RETENTION.replace("day", "hour"), "a table of retention has calendar days"),
+        (
+            FIRST_TIME.replace("order_completed", "order_completed, first_ever: true"),
+            "firsts are known by the event's name",
+        ),
+        (LIFECYCLE.replace("day", "hour"), "a table of lifecycle has days, weeks or months"),
+        (
+            EXPERIMENT.replace("{event: order", "{where: [{property: vip, value: 1}], event: order"),
+            "property 'vip' is none",
+        ),
+    ],
+)
+def test_what_the_lake_cannot_tell_is_refused(run: Run, tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(MetricFileError, match=message):
+        number(run, tmp_path, text)
