@@ -80,16 +80,22 @@ class Breakdown(Specification):
             `step` numbered by ``step`` (a person is in the funnel of each value that they took it with), or of every
             event by itself (`all`: for each value, the funnel of its events alone).
         step: The number of the step, from 1.
+        without_step: Where those who never took that step are told: with those whose value there is `null`, or
+            nowhere (`left_out`).
     """
 
     properties: tuple[str, ...] = Field(min_length=1)
     attribution: Literal["first", "last", "all", "step"] = "first"
     step: int | None = Field(default=None, ge=1)
+    without_step: Literal["null", "left_out"] = "null"
 
     @model_validator(mode="after")
     def _names_a_step(self) -> Self:
         if (self.attribution == "step") != (self.step is not None):
             msg = f"attribution {self.attribution!r} and step {self.step!r}: attribution 'step' names a step, no other"
+            raise ValueError(msg)
+        if self.without_step != "null" and self.step is None:
+            msg = f"without_step {self.without_step!r}: attribution {self.attribution!r} looks at no step of its own"
             raise ValueError(msg)
         return self
 
@@ -378,7 +384,8 @@ def _broken_down(rows: Frame, funnel: Funnel, breakdown: Breakdown, actor: str) 
             (nw.col(c) == nw.col(t)).fill_null(value=False) | (nw.col(c).is_null() & nw.col(t).is_null())
             for c, t in took.items()
         ]
-        joined = rows.join(values, on=actor, how="left").with_columns(
+        how: Literal["inner", "left"] = "left" if breakdown.without_step == "null" else "inner"
+        joined = rows.join(values, on=actor, how=how).with_columns(
             nw.all_horizontal(nw.col(at_step), *same, ignore_nulls=True).alias(at_step)
         )
         return joined.drop(columns).rename({t: c for c, t in took.items()})

@@ -314,6 +314,18 @@ def test_whose_value_counts(
     assert found == expected
 
 
+def test_who_never_took_the_step_has_no_value_or_is_in_no_funnel(native: Native) -> None:
+    found = {}
+    for without_step in ("null", "left_out"):
+        breakdown = Breakdown(properties=("browser",), attribution="step", step=2, without_step=without_step)
+        funnel = Funnel(steps=SIGN_UP[:2], window=WINDOW, breakdown=breakdown)
+        events = native(frame({**BROWSERS, "4": [(0, "a", "Chrome"), (1, "b", None)]}))
+        told = summary(furthest(attempts(events, funnel), ["person_id", *funnel.breakdown_columns]), funnel)
+        found[without_step] = told.select(*funnel.breakdown_columns, "persons").rows()
+    assert found["null"] == [("Safari", 2), ("Safari", 2), (None, 2), (None, 1)]
+    assert found["left_out"] == [("Safari", 2), ("Safari", 2), (None, 1), (None, 1)]
+
+
 def test_each_day_counts_those_who_began_on_it(native: Native) -> None:
     day = 24 * 60
     events = frame(
@@ -356,6 +368,10 @@ def test_groups_go_through_funnels_too() -> None:
         (
             {"steps": [{"event": "a"}], "breakdown": {"properties": ["x"], "attribution": "step"}},
             "attribution 'step' names a step",
+        ),
+        (
+            {"steps": [{"event": "a"}], "breakdown": {"properties": ["x"], "without_step": "left_out"}},
+            "attribution 'first' looks at no step of its own",
         ),
         ({"steps": [{}] * 7}, "one event can match 7 of them, and at most 6 are supported"),
     ],
