@@ -52,7 +52,8 @@ class Step(EventPredicate):
 
     Attributes:
         optional: Whether the funnel goes on without it. It counts as taken where an event of it lies between the
-            required steps around it; at the very instant of one of these only where no event can match two steps.
+            required steps around it; at the very instant of one of these only where no event can match two steps, and
+            an instant is not for one step.
     """
 
     optional: bool = False
@@ -108,6 +109,8 @@ class Funnel(Specification):
         window: Longest time from the event of the first step to that of the last, inclusive; elapsed time.
         order: `ordered`: each step at or after the one before, other events between allowed. `strict`: an event of the
             person that is no next step ends the attempt. `unordered`: the most steps, in any order, within one window.
+        same_instant: Whether events at one instant may be taken in step order (`many_steps`), or one instant is for
+            one step, so that times must increase (`one_step`; of ordered funnels only).
         exclusions: What drops a person. Of an unordered funnel, it lies between its first and its last step.
         breakdown: By what it is told.
     """
@@ -115,6 +118,7 @@ class Funnel(Specification):
     steps: tuple[Step, ...] = Field(min_length=1)
     window: Duration = timedelta(days=14)
     order: Literal["ordered", "strict", "unordered"] = "ordered"
+    same_instant: Literal["many_steps", "one_step"] = "many_steps"
     exclusions: tuple[Exclusion, ...] = ()
     breakdown: Breakdown | None = None
 
@@ -136,6 +140,8 @@ class Funnel(Specification):
             yield "steps: the first step cannot be optional; the window is counted from it"
         if optional and self.order != "ordered":
             yield f"steps: only an ordered funnel has optional steps; this one is {self.order}"
+        if self.same_instant != "many_steps" and self.order != "ordered":
+            yield f"same_instant: only an ordered funnel takes one step at an instant; this one is {self.order}"
         if self.window <= timedelta(0):
             yield f"window: must be longer than nothing, got {self.window}"
         for exclusion in self.exclusions:
@@ -307,7 +313,8 @@ class _Plan:
         keys: Whose events are looked at together.
         has_bucket: Whether rows carry ``bucket``.
         groups: Numbers of the steps that an event can match together; a step that shares no event is alone.
-        shares: Whether any event can have more than one step, or be a step and an exclusion.
+        shares: Whether instants are looked at, not events: any event can have more than one step, or be a step and an
+            exclusion, or an instant is for one step.
     """
 
     funnel: Funnel
@@ -319,8 +326,10 @@ class _Plan:
     @classmethod
     def of(cls, funnel: Funnel, keys: tuple[str, ...], *, has_bucket: bool) -> _Plan:
         groups = tuple(_sharing(funnel.steps))
-        shares = any(len(group) > 1 for group in groups) or any(
-            exclusion.may_share_events_with(step) for exclusion in funnel.exclusions for step in funnel.steps
+        shares = (
+            funnel.same_instant == "one_step"
+            or any(len(group) > 1 for group in groups)
+            or any(exclusion.may_share_events_with(step) for exclusion in funnel.exclusions for step in funnel.steps)
         )
         return cls(funnel, keys, has_bucket, groups, shares)
 
@@ -474,7 +483,8 @@ def _ordered(rows: Frame, plan: _Plan) -> Frame:
     rows = _instants(rows, plan) if plan.shares else rows.with_columns(_only_step(plan).alias("step"))
     rows = _followed(rows, plan, later=plan.shares)
     for begun in range(last - 1, -1, -1):
-        ends = range(last, begun, -1) if plan.shares else (begun + 1,)
+        takes_many = plan.shares and plan.funnel.same_instant == "many_steps"
+        ends = range(last, begun, -1) if takes_many else (begun + 1,)
         own: dict[str, nw.Expr] = {}
         for done in reversed(ends):
             can = _fills(plan, required, begun, done) if plan.shares else nw.col("step") == required[begun]

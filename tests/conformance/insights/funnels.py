@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
@@ -18,7 +18,7 @@ from platform_assets.semantics.funnels import Breakdown, Exclusion, Funnel, Step
 from platform_assets.semantics.matching import with_matches
 from platform_assets.semantics.specification import Condition, EventPredicate, Filter
 from tests.conformance.insights import dates
-from tests.conformance.insights.filters import conditions, entities, entity, overall, reference
+from tests.conformance.insights.filters import entities, entity, overall, reference
 from tests.conformance.insights.world import Query, World
 from tests.conformance.outcome import OutOfScope
 
@@ -52,7 +52,13 @@ _MOST_BINS_ASKED, _MOST_BINS = 90, 60
 
 @dataclass(frozen=True)
 class _Asked:
-    """A query of either dialect, its words found; steps count from 1."""
+    """A query of either dialect, its words found; steps count from 1.
+
+    Attributes:
+        shown: What of the funnel is asked for: `steps`, `trends` or `time_to_convert`.
+        group: The type of the groups that are counted, where it is not persons.
+        counted: What is counted otherwise, as an expression of theirs.
+    """
 
     shown: str
     interval: Interval
@@ -107,7 +113,7 @@ def answer(world: World, query: Query) -> dict[str, Any]:
     found = entities(world, query)
     asked = _asked(query, len(found))
     if asked.shown != "trends" and query.runner == "FunnelTrendsActors":
-        asked = _Asked(**{**asked.__dict__, "shown": "trends"})
+        asked = replace(asked, shown="trends")
     if not found:
         return {"results": []}
     actor = _actor(world, asked)
@@ -120,7 +126,7 @@ def answer(world: World, query: Query) -> dict[str, Any]:
     if asked.shown == "time_to_convert":
         return {"results": _times(asked, counted)}
     told = [_told(one) for one, _ in found]
-    split = [results for part in counted for results in _steps(asked, told, part)]
+    split = [results for part in counted for results in _results(asked, told, part)]
     return {"results": split if asked.breakdown else split[0]}
 
 
@@ -138,7 +144,7 @@ def _asked(query: Query, count: int) -> _Asked:
     if breakdown.get("breakdown") is None and not breakdown.get("breakdowns"):
         breakdown = {}
     interval, order = asked.get("interval") or "day", asked.get("funnel_order_type") or "ordered"
-    known: dict[str, Interval] = {"hour": "hour", "day": "day", "week": "week", "month": "month"}
+    known: dict[str, Interval] = {"minute": "minute", "hour": "hour", "day": "day", "week": "week", "month": "month"}
     if interval not in known:
         msg = f"the interval {interval!r}"
         raise OutOfScope(msg)
@@ -276,7 +282,7 @@ def _counted(events: pl.DataFrame, part: _Part, asked: _Asked, query: Query, act
 
 
 def _limited(rows: pl.DataFrame, labels: list[str], limit: int) -> pl.DataFrame:
-    """The values that most got furthest with; a person who is in two of the others counts twice there."""
+    """The values that most entered with, the others as one; who is in two of those counts twice in it, as there."""
     if not labels:
         return rows
     steps = sorted((name for name in rows.columns if name.startswith("step_")), key=lambda s: int(s.split("_")[1]))
@@ -299,9 +305,11 @@ def _told(found: Mapping[str, Any]) -> _Step:
     return _Step(event, None if is_action else event, found.get("custom_name"), "actions" if is_action else "events")
 
 
-def _steps(asked: _Asked, told: Sequence[_Step], counted: _Counted) -> Iterator[list[dict[str, Any]]]:
+def _results(asked: _Asked, told: Sequence[_Step], counted: _Counted) -> Iterator[list[dict[str, Any]]]:
     """Their list of steps, for each value of a breakdown: the step's count, and the times from the step before."""
     funnel, labels = counted.part.funnel, counted.labels
+    if asked.breakdown and counted.rows.is_empty():
+        return
     found = summary(lazy(counted.rows), funnel, (0.5,))
     lines = found.group_by(labels, maintain_order=True) if labels else [((), found)]
     for value, line in lines:
