@@ -52,7 +52,8 @@ class Step(EventPredicate):
 
     Attributes:
         optional: Whether the funnel goes on without it. It counts as taken where an event of it lies between the
-            required steps around it; at the very instant of one of these only where no event can match two steps.
+            required steps around it; at the very instant of one of these only where no event can match two steps, and
+            an instant is not for one step.
     """
 
     optional: bool = False
@@ -80,16 +81,22 @@ class Breakdown(Specification):
             `step` numbered by ``step`` (a person is in the funnel of each value that they took it with), or of every
             event by itself (`all`: for each value, the funnel of its events alone).
         step: The number of the step, from 1.
+        without_step: Where those who never took that step are told: with those whose value there is `null`, or
+            nowhere (`left_out`).
     """
 
     properties: tuple[str, ...] = Field(min_length=1)
     attribution: Literal["first", "last", "all", "step"] = "first"
     step: int | None = Field(default=None, ge=1)
+    without_step: Literal["null", "left_out"] = "null"
 
     @model_validator(mode="after")
     def _names_a_step(self) -> Self:
         if (self.attribution == "step") != (self.step is not None):
             msg = f"attribution {self.attribution!r} and step {self.step!r}: attribution 'step' names a step, no other"
+            raise ValueError(msg)
+        if self.without_step != "null" and self.step is None:
+            msg = f"without_step {self.without_step!r}: attribution {self.attribution!r} looks at no step of its own"
             raise ValueError(msg)
         return self
 
@@ -102,6 +109,8 @@ class Funnel(Specification):
         window: Longest time from the event of the first step to that of the last, inclusive; elapsed time.
         order: `ordered`: each step at or after the one before, other events between allowed. `strict`: an event of the
             person that is no next step ends the attempt. `unordered`: the most steps, in any order, within one window.
+        same_instant: Whether events at one instant may be taken in step order (`many_steps`), or one instant is for
+            one step, so that times must increase (`one_step`; of ordered funnels only).
         exclusions: What drops a person. Of an unordered funnel, it lies between its first and its last step.
         breakdown: By what it is told.
     """
@@ -109,6 +118,7 @@ class Funnel(Specification):
     steps: tuple[Step, ...] = Field(min_length=1)
     window: Duration = timedelta(days=14)
     order: Literal["ordered", "strict", "unordered"] = "ordered"
+    same_instant: Literal["many_steps", "one_step"] = "many_steps"
     exclusions: tuple[Exclusion, ...] = ()
     breakdown: Breakdown | None = None
 
@@ -130,6 +140,8 @@ class Funnel(Specification):
             yield "steps: the first step cannot be optional; the window is counted from it"
         if optional and self.order != "ordered":
             yield f"steps: only an ordered funnel has optional steps; this one is {self.order}"
+        if self.same_instant != "many_steps" and self.order != "ordered":
+            yield f"same_instant: only an ordered funnel takes one step at an instant; this one is {self.order}"
         if self.window <= timedelta(0):
             yield f"window: must be longer than nothing, got {self.window}"
         for exclusion in self.exclusions:
@@ -304,7 +316,8 @@ class _Plan:
         keys: Whose events are looked at together.
         has_bucket: Whether rows carry ``bucket``.
         groups: Numbers of the steps that an event can match together; a step that shares no event is alone.
-        shares: Whether any event can have more than one step, or be a step and an exclusion.
+        shares: Whether instants are looked at, not events: any event can have more than one step, or be a step and an
+            exclusion, or an instant is for one step.
     """
 
     funnel: Funnel
@@ -316,8 +329,10 @@ class _Plan:
     @classmethod
     def of(cls, funnel: Funnel, keys: tuple[str, ...], *, has_bucket: bool) -> _Plan:
         groups = tuple(_sharing(funnel.steps))
-        shares = any(len(group) > 1 for group in groups) or any(
-            exclusion.may_share_events_with(step) for exclusion in funnel.exclusions for step in funnel.steps
+        shares = (
+            funnel.same_instant == "one_step"
+            or any(len(group) > 1 for group in groups)
+            or any(exclusion.may_share_events_with(step) for exclusion in funnel.exclusions for step in funnel.steps)
         )
         return cls(funnel, keys, has_bucket, groups, shares)
 
@@ -381,7 +396,8 @@ def _broken_down(rows: Frame, funnel: Funnel, breakdown: Breakdown, actor: str) 
             (nw.col(c) == nw.col(t)).fill_null(value=False) | (nw.col(c).is_null() & nw.col(t).is_null())
             for c, t in took.items()
         ]
-        joined = rows.join(values, on=actor, how="left").with_columns(
+        how: Literal["inner", "left"] = "left" if breakdown.without_step == "null" else "inner"
+        joined = rows.join(values, on=actor, how=how).with_columns(
             nw.all_horizontal(nw.col(at_step), *same, ignore_nulls=True).alias(at_step)
         )
         return joined.drop(columns).rename({t: c for c, t in took.items()})
@@ -470,7 +486,8 @@ def _ordered(rows: Frame, plan: _Plan) -> Frame:
     rows = _instants(rows, plan) if plan.shares else rows.with_columns(_only_step(plan).alias("step"))
     rows = _followed(rows, plan, later=plan.shares)
     for begun in range(last - 1, -1, -1):
-        ends = range(last, begun, -1) if plan.shares else (begun + 1,)
+        takes_many = plan.shares and plan.funnel.same_instant == "many_steps"
+        ends = range(last, begun, -1) if takes_many else (begun + 1,)
         own: dict[str, nw.Expr] = {}
         for done in reversed(ends):
             can = _fills(plan, required, begun, done) if plan.shares else nw.col("step") == required[begun]

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import permutations
+from random import Random
 from zoneinfo import ZoneInfo
 
 import polars as pl
@@ -63,7 +65,9 @@ def matching(event: Event, step: Step | Exclusion) -> bool:
     return step.events is None or event.name in step.events
 
 
-def in_order(events: Sequence[Event], steps: Sequence[Step], begun: int) -> Iterator[tuple[int, ...]]:
+def in_order(
+    events: Sequence[Event], steps: Sequence[Step], begun: int, *, apart: bool = False
+) -> Iterator[tuple[int, ...]]:
     """The times of every way to take the first steps, or some of them, in order, beginning at a time."""
 
     def go_on(taken: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
@@ -71,7 +75,8 @@ def in_order(events: Sequence[Event], steps: Sequence[Step], begun: int) -> Iter
         if len(taken) == len(steps):
             return
         for i, event in enumerate(events):
-            if i not in taken and event.at >= events[taken[-1]].at and matching(event, steps[len(taken)]):
+            since = event.at - events[taken[-1]].at
+            if i not in taken and since >= apart and matching(event, steps[len(taken)]):
                 yield from go_on((*taken, i))
 
     for i, event in enumerate(events):
@@ -135,7 +140,9 @@ def reference(events: Sequence[Event], funnel: Funnel) -> tuple[int | None, ...]
             if not taken or taken[0] != begun:
                 continue
         else:
-            ways = (in_order if funnel.order == "ordered" else without_gaps)(events, required, begun)
+            apart = funnel.same_instant == "one_step"
+            is_ordered = funnel.order == "ordered"
+            ways = (partial(in_order, apart=apart) if is_ordered else without_gaps)(events, required, begun)
             inside = [way for way in ways if way[-1] - begun <= window]
             if not inside:
                 continue
@@ -172,7 +179,9 @@ def between(events: Sequence[Event], funnel: Funnel, steps: Sequence[int | None]
     if first is None:
         return None
     predicates_of = (*funnel.steps, *funnel.exclusions)
-    shares = any(a.may_share_events_with(b) for i, a in enumerate(predicates_of) for b in predicates_of[:i])
+    shares = funnel.same_instant == "one_step" or any(
+        a.may_share_events_with(b) for i, a in enumerate(predicates_of) for b in predicates_of[:i]
+    )
     at = min(
         (e.at for e in events if matching(e, funnel.steps[k]) and (e.at > first if shares else e.at >= first)),
         default=None,
@@ -186,7 +195,6 @@ def between(events: Sequence[Event], funnel: Funnel, steps: Sequence[int | None]
 
 
 predicates = st.sampled_from(["a", "b", "c", "d", ("a", "b"), ("b", "c"), None])
-names = st.sampled_from("abcdx")
 
 
 @st.composite
@@ -209,10 +217,18 @@ def funnels(draw: st.DrawFn, order: str) -> Funnel:
             Exclusion(event=draw(st.sampled_from(["x", "d"])), after=required[after], before=required[before])
         )
     window = timedelta(minutes=draw(st.integers(1, 8)))
-    return Funnel(steps=steps, window=window, order=order, exclusions=tuple(exclusions))
+    same_instant = "one_step" if order == "ordered" and draw(st.integers(0, 3)) == 0 else "many_steps"
+    return Funnel(steps=steps, window=window, order=order, same_instant=same_instant, exclusions=tuple(exclusions))
 
 
-people = st.lists(st.lists(st.builds(Event, st.integers(0, 9), names), max_size=7), min_size=1, max_size=12)
+@st.composite
+def people(draw: st.DrawFn, most: int) -> list[list[Event]]:
+    """Persons of up to seven events. They are made of a seed: drawing each event would take longer than the funnel."""
+    made = Random(draw(st.integers(0, 2**32)))
+    return [
+        [Event(made.randrange(10), made.choice("abcdx")) for _ in range(made.randrange(8))]
+        for _ in range(draw(st.integers(1, most)))
+    ]
 
 
 def compare(told: dict[str, tuple[int | None, ...]], persons: list[list[Event]], funnel: Funnel) -> None:
@@ -226,18 +242,18 @@ def as_frame(persons: list[list[Event]]) -> pl.DataFrame:
 
 @pytest.mark.parametrize("order", ["ordered", "strict", "unordered"])
 @given(data=st.data())
-@settings(max_examples=150)
+@settings(max_examples=40)
 def test_as_if_every_way_were_tried(order: str, data: st.DataObject) -> None:
-    funnel, persons = data.draw(funnels(order)), data.draw(people)
+    funnel, persons = data.draw(funnels(order)), data.draw(people(100))
     compare(counted(as_frame(persons), funnel), persons, funnel)
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", [engine for engine in ENGINES if engine != "polars"])
 @pytest.mark.parametrize("order", ["ordered", "strict", "unordered"])
 @given(data=st.data())
-@settings(max_examples=4)
+@settings(max_examples=3)
 def test_the_same_on_every_engine(order: str, engine: str, data: st.DataObject) -> None:
-    funnel, persons = data.draw(funnels(order)), data.draw(people)
+    funnel, persons = data.draw(funnels(order)), data.draw(people(60))
     with native_frames(engine) as native:
         compare(counted(native(as_frame(persons)), funnel), persons, funnel)
 
@@ -273,6 +289,14 @@ def test_nobody_is_zero_persons_and_no_share() -> None:
 def test_the_window_includes_its_end() -> None:
     events = frame({"in": [(0, "a"), (10, "b")], "out": [(0, "a"), (11, "b")]})
     assert counted(events, Funnel(steps=SIGN_UP[:2], window=WINDOW)) == {"in": (0, 10), "out": (0, None)}
+
+
+def test_an_instant_can_be_for_one_step(native: Native) -> None:
+    events = frame({"1": [(0, "a"), (1, "b"), (1, "c")], "2": [(0, "a"), (0, "b"), (2, "b"), (3, "c")]})
+    together = Funnel(steps=SIGN_UP, window=WINDOW)
+    assert counted(native(events), together) == {"1": (0, 1, 1), "2": (0, 0, 3)}
+    apart = Funnel(steps=SIGN_UP, window=WINDOW, same_instant="one_step")
+    assert counted(native(events), apart) == {"1": (0, 1, None), "2": (0, 2, 3)}
 
 
 def test_the_window_is_elapsed_time_also_over_a_change_of_clocks() -> None:
@@ -314,6 +338,18 @@ def test_whose_value_counts(
     assert found == expected
 
 
+def test_who_never_took_the_step_has_no_value_or_is_in_no_funnel(native: Native) -> None:
+    found = {}
+    for without_step in ("null", "left_out"):
+        breakdown = Breakdown(properties=("browser",), attribution="step", step=2, without_step=without_step)
+        funnel = Funnel(steps=SIGN_UP[:2], window=WINDOW, breakdown=breakdown)
+        events = native(frame({**BROWSERS, "4": [(0, "a", "Chrome"), (1, "b", None)]}))
+        told = summary(furthest(attempts(events, funnel), ["person_id", *funnel.breakdown_columns]), funnel)
+        found[without_step] = told.select(*funnel.breakdown_columns, "persons").rows()
+    assert found["null"] == [("Safari", 2), ("Safari", 2), (None, 2), (None, 1)]
+    assert found["left_out"] == [("Safari", 2), ("Safari", 2), (None, 1), (None, 1)]
+
+
 def test_each_day_counts_those_who_began_on_it(native: Native) -> None:
     day = 24 * 60
     events = frame(
@@ -347,6 +383,10 @@ def test_groups_go_through_funnels_too() -> None:
     [
         ({"steps": []}, "at least 1 item"),
         ({"steps": [{"event": "a", "optional": True}]}, "the first step cannot be optional"),
+        (
+            {"steps": [{"event": "a"}], "order": "strict", "same_instant": "one_step"},
+            "only an ordered funnel takes one step at an instant; this one is strict",
+        ),
         ({"steps": [{"event": "a"}], "window": "0s"}, "window: must be longer than nothing"),
         ({"steps": [{"evnt": "a"}]}, "Extra inputs are not permitted"),
         (
@@ -356,6 +396,10 @@ def test_groups_go_through_funnels_too() -> None:
         (
             {"steps": [{"event": "a"}], "breakdown": {"properties": ["x"], "attribution": "step"}},
             "attribution 'step' names a step",
+        ),
+        (
+            {"steps": [{"event": "a"}], "breakdown": {"properties": ["x"], "without_step": "left_out"}},
+            "attribution 'first' looks at no step of its own",
         ),
         ({"steps": [{}] * 7}, "one event can match 7 of them, and at most 6 are supported"),
     ],
