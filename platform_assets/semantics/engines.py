@@ -141,6 +141,24 @@ def with_local_time(frame: Frame, zone: ZoneInfo, instant: str = "occurred_at") 
     return _again(native.withColumns({"local_at": shown, "day_number": day}))
 
 
+def with_microseconds(frame: Frame, name: str, instant: str = "occurred_at") -> Frame:
+    """Add a column that has instants as whole microseconds since 1970 (Int64): lengths of time are plain arithmetic.
+
+    Args:
+        frame: Has a column of instants.
+        name: The name of the new column.
+        instant: The name of the column of instants.
+    """
+    native, engine = nw.to_native(frame), engine_of(frame)
+    if engine == "polars":
+        return _again(native.with_columns(pl.col(instant).dt.timestamp("us").alias(name)))
+    if engine == "duckdb":
+        return _again(native.project(f"*, epoch_us({_identifier(instant)}) AS {_identifier(name)}"))
+    from pyspark.sql import functions as spark  # noqa: PLC0415
+
+    return _again(native.withColumn(name, spark.unix_micros(instant)))
+
+
 def _again(native: Any) -> Frame:
     frame: Frame = nw.from_native(native).lazy()
     return frame
