@@ -7,7 +7,7 @@ were touched (`silver/touched_hours`, derived from that log), each computation s
 The chain: hours of `silver/activity_hours` and `silver/identity_links` follow silver; days of `gold/person_days` follow
 the hours of activity, each day the 28 days up to it, and the persons that those days' ids belong to; days of
 `gold/active_users` follow person-days, and their own finality. Hours of `gold/fact_events` follow silver, and the
-versions of users and products.
+versions of users and products. Days of `gold/sessions` follow the hours of facts that their runs reach, and persons.
 """
 
 from __future__ import annotations
@@ -150,6 +150,53 @@ def stale_days(upstream: pl.DataFrame, computed: pl.DataFrame, zone: ZoneInfo) -
         zone: The reporting timezone.
     """
     return _behind(_by_day(upstream, "table_version", zone), _by_day(computed, "upstream_version", zone))
+
+
+def stale_sessions(
+    facts: pl.DataFrame,
+    activity: pl.DataFrame,
+    changes: pl.DataFrame,
+    reaches: pl.DataFrame,
+    last_day: date,
+    zone: ZoneInfo,
+) -> list[date]:
+    """Days whose sessions rest on an hour of facts, or on a day that changed hands, that is newer than they are.
+
+    What a day rests on it wrote down itself: anything that comes to it, or goes, is within a gap of the runs that it
+    had. An hour of activity that is newer counts, too: a resolution that came before it did not see whose events moved.
+
+    Args:
+        facts: Computations of `gold/fact_events`: windows and ``table_version``.
+        activity: Computations of `silver/activity_hours`: windows and ``table_version``.
+        changes: `silver/person_changes` up to the resolution that holds: ``day``, ``resolution``.
+        reaches: `ops/session_reaches`.
+        last_day: The open day; there is nothing after it.
+        zone: The reporting timezone.
+
+    Returns:
+        Days in order; among them those that have facts and were never computed.
+    """
+    of_facts, of_activity = (
+        dict(_by_hour(computed).group_by("event_hour").agg(pl.col("table_version").max()).iter_rows())
+        for computed in (facts, activity)
+    )
+    of_persons = dict(changes.group_by("day").agg(pl.col("resolution").max()).iter_rows())
+    found = {
+        day for hour in of_facts for day in (_day(hour, zone), _day(hour + _HOUR - timedelta(microseconds=1), zone))
+    }
+    for row in reaches.iter_rows(named=True):
+        since, until = row["since"], row["until"]
+        first = since.replace(minute=0, second=0, microsecond=0)
+        hours = [first + number * _HOUR for number in range(-(-(until - first) // _HOUR))]
+        last = _day(until - timedelta(microseconds=1), zone)
+        days = [_day(since, zone) + timedelta(days=n) for n in range((last - _day(since, zone)).days + 1)]
+        is_behind = (
+            any(of_facts.get(hour, -1) > row["facts_version"] for hour in hours)
+            or any(of_activity.get(hour, -1) > row["activity_version"] for hour in hours)
+            or any(of_persons.get(day, -1) > row["resolution"] for day in days)
+        )
+        (found.add if is_behind else found.discard)(row["day"])
+    return sorted(day for day in found if day <= last_day)
 
 
 def due(

@@ -1,0 +1,271 @@
+"""Whatever the order of events, logins, rebuilds and restatements, the sessions are those of one batch.
+
+Events of a few devices over some days, with runs that go on for longer than one, taken in by any slices; days of
+sessions computed in any order in between. What is wanted is `semantics.sessions` over all facts at once.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from pathlib import Path
+
+import polars as pl
+import pytest
+from hypothesis import HealthCheck, Phase, example, given, settings
+from hypothesis import strategies as st
+
+from partitions import Window
+from platform_assets.definitions import create_tables
+from platform_assets.gold import fact_events, sessions
+from platform_assets.ops import computations
+from platform_assets.platform import Platform
+from platform_assets.restatement import stale_hours
+from platform_assets.semantics.engines import collected
+from platform_assets.semantics.sessions import sessions as sessions_of
+from platform_assets.silver import activity_hours, identity_links, persons, touched_hours
+from resources.lake import Lake
+from resources.settings import Settings
+from support.lakes import drain
+from support.records import START, Record, at, encoded, event, source
+
+DAYS = 5
+END = START + timedelta(days=DAYS)
+LAST_DAY = END.date()
+ZONES = ("UTC", "Asia/Kolkata")
+
+
+@dataclass(frozen=True)
+class Happened:
+    """An event on a device; by a user where one is logged in."""
+
+    number: int
+    minute: int
+    device: str | None
+    user: str | None
+    name: str = "page_viewed"
+
+    def wire(self) -> dict[str, object]:
+        return event(
+            f"e{self.number:04}", self.minute, event_name=self.name, anonymous_id=self.device, user_id=self.user
+        )
+
+
+def platform(lake: Lake, zone: str) -> Platform:
+    return Platform(lake, Settings(reporting_timezone=zone), clock=lambda: END)
+
+
+def act(where: Platform, events: list[Happened]) -> None:
+    """Take in events: all that were sent so far, in order."""
+    sent = [Record(0, offset, END, encoded(one.wire())) for offset, one in enumerate(events)]
+    drain(where.lake, source(sent, 1), where.settings)
+
+
+def compute_hours(where: Platform) -> None:
+    """Compute the hours that sessions rest on, as far as they are stale, and resolve persons."""
+    lake = where.lake
+    for module in (activity_hours, identity_links):
+        ledger = lake.scan(computations.TABLE).filter(table=module.TABLE.name).collect()
+        touched = lake.scan(touched_hours.TABLE).select("event_hour", "silver_version").collect()
+        for hours in together(stale_hours(touched, ledger)):
+            module.rebuild(where, hours)
+    persons.resolve(where)
+    compute_facts(where)
+
+
+def compute_facts(where: Platform) -> None:
+    for hours in together(sorted(fact_events.stale(where, where.lake.scan(computations.TABLE).collect()))):
+        fact_events.rebuild(where, hours)
+
+
+def together(hours: list[datetime]) -> list[Window]:
+    """Hours as windows, where they follow one another in one."""
+    found: list[Window] = []
+    for hour in hours:
+        if found and found[-1].end == hour:
+            found[-1] = Window(found[-1].start, hour + timedelta(hours=1))
+        else:
+            found.append(Window.of_hour(hour))
+    return found
+
+
+def stale(where: Platform) -> list[date]:
+    return sorted(sessions.stale(where, where.lake.scan(computations.TABLE).collect(), LAST_DAY))
+
+
+def compute_days(where: Platform, days: list[date]) -> None:
+    for day in days:
+        sessions.rebuild(where, Window.of_days(day, day, where.settings.zone))
+
+
+def settle(where: Platform) -> list[date]:
+    """Compute what is stale, until nothing is. Returns the days computed."""
+    compute_hours(where)
+    days = stale(where)
+    compute_days(where, days)
+    assert stale(where) == [], "stale after having been computed"
+    return days
+
+
+def stored(where: Platform) -> pl.DataFrame:
+    return where.lake.scan(sessions.TABLE).collect().sort("session_id")
+
+
+def of_one_batch(where: Platform) -> pl.DataFrame:
+    facts = fact_events.joined_facts(where, Window(START - timedelta(days=1), END + timedelta(days=1)))
+    acted = facts.filter(pl.col("event_name") != "push_received").select(
+        *("person_id", "anonymous_id", "occurred_at", "event_id", "source", "client_occurred_at", "event_name"),
+        *("page_url", "referrer", "utm_source", "utm_medium", "utm_campaign"),
+    )
+    ties = ("event_id", "source", "client_occurred_at")
+    rows = collected(sessions_of(acted, sessions.SPEC, where.settings.zone, ties=ties))
+    day = pl.col("started_at").dt.convert_time_zone(where.settings.reporting_timezone).dt.date()
+    return rows.with_columns(day=day).drop("day_number").sort("session_id")
+
+
+def assert_one_batch(where: Platform) -> pl.DataFrame:
+    found, wanted = stored(where), of_one_batch(where)
+    assert found.equals(wanted), (found.join(wanted, on=found.columns, how="anti", nulls_equal=True), wanted)
+    return found
+
+
+@st.composite
+def worlds(draw: st.DrawFn) -> list[Happened]:
+    """Runs of events with pauses near the gap, in any order of arrival."""
+    made: list[Happened] = []
+    for _ in range(draw(st.integers(1, 4))):
+        device, user = draw(
+            st.sampled_from([("d1", None), ("d1", "anna"), ("d2", None), ("d2", "ben"), (None, "anna")])
+        )
+        minute, pause = draw(st.integers(0, DAYS * 24 * 60 - 1)), draw(st.sampled_from([29, 30, 31]))
+        length = draw(st.sampled_from([1, 3, 60, 120]))
+        dropped = draw(st.integers(0, length - 1))
+        for number in range(length):
+            happens = minute + number * pause
+            if happens < DAYS * 24 * 60 and (number != dropped or length < 3):
+                name = draw(st.sampled_from(["page_viewed"] * 5 + ["push_received"])) if length < 4 else "page_viewed"
+                made.append(Happened(len(made), happens, device, user, name))
+        if length >= 3 and minute + dropped * pause < DAYS * 24 * 60 and draw(st.booleans()):
+            made.append(Happened(len(made), minute + dropped * pause, device, user))  # comes late, and joins two
+    return made
+
+
+scripts = st.lists(
+    st.one_of(
+        st.tuples(st.just("act"), st.integers(1, 150)),
+        st.tuples(st.just("compute"), st.integers(0, DAYS)),
+        st.tuples(st.sampled_from(["facts", "hours", "settle"]), st.just(0)),
+    ),
+    max_size=7,
+)
+
+
+def check(happened: list[Happened], script: list[tuple[str, int]], zone: str, folder: Path) -> None:
+    lake = Lake(str(folder))
+    create_tables(lake)
+    for table in (sessions.TABLE, sessions.REACHES):
+        lake.create(table)
+    where, sent = platform(lake, zone), 0
+    for what, number in [*script, ("act", len(happened)), ("settle", 0)]:
+        if what == "act":
+            sent = min(len(happened), sent + number)
+            act(where, happened[:sent])
+        elif what == "compute":
+            compute_days(where, [START.date() + timedelta(days=number)])
+        elif what == "facts":
+            compute_facts(where)
+        elif what == "hours":
+            compute_hours(where)
+        else:
+            settle(where)
+    found = assert_one_batch(where)
+    days = sorted(found["day"].unique(), reverse=True)
+    compute_days(where, days)  # the last first, and nothing is different
+    assert stored(where).equals(found)
+
+
+LIMITS = {
+    "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large],
+    "phases": [phase for phase in Phase if phase is not Phase.explain],
+    "deadline": None,
+}
+LONG = [Happened(number, number * 30, "d1", None) for number in range(200)]
+"""A run of four days, with its events in order."""
+
+
+@settings(max_examples=5, **LIMITS)  # type: ignore[arg-type]
+@given(worlds(), scripts, st.sampled_from(ZONES))
+@example([*LONG[1:], LONG[0]], [("act", 199), ("settle", 0)], "UTC")  # an event at the beginning moves every session
+@example([*LONG[:20], *LONG[21:], LONG[20]], [("act", 199), ("settle", 0)], "Asia/Kolkata")
+def test_sessions_are_those_of_one_batch(happened: list[Happened], script: list[tuple[str, int]], zone: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        check(happened, script, zone, Path(folder))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@settings(max_examples=100, **LIMITS)  # type: ignore[arg-type]
+@given(worlds(), scripts, st.sampled_from(ZONES))
+def test_sessions_are_those_of_one_batch_at_length(
+    happened: list[Happened], script: list[tuple[str, int]], zone: str
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        check(happened, script, zone, Path(folder))
+
+
+@pytest.fixture
+def where(tmp_path: Path) -> Platform:
+    made = Lake(str(tmp_path / "lake"))
+    create_tables(made)
+    for table in (sessions.TABLE, sessions.REACHES):
+        made.create(table)
+    return platform(made, "UTC")
+
+
+def day(number: int) -> date:
+    return START.date() + timedelta(days=number)
+
+
+def test_a_late_event_joins_two_sessions_and_restates_their_day_only(where: Platform) -> None:
+    noon = 2 * 60 + 12 * 60  # of the second day
+    early = [Happened(0, noon, "d1", None), Happened(1, noon + 50, "d1", None)]
+    others = [Happened(2 + number, noon + (number - 1) * 24 * 60, "d2", None) for number in range(3)]
+    act(where, [*early, *others])
+    settle(where)
+    assert where.lake.scan(sessions.TABLE).filter(anonymous_id="d1").collect().height == 2
+    act(where, [*early, *others, Happened(9, noon + 25, "d1", None)])
+    assert settle(where) == [day(1)]
+    (one,) = where.lake.scan(sessions.TABLE).filter(anonymous_id="d1").collect().to_dicts()
+    assert (one["started_at"], one["events"]) == (at(noon), 3)
+    assert one["session_id"] == f"a:d1|a:d1|{int(at(noon).timestamp()) * 1_000_000}|e0000"
+    assert_one_batch(where)
+
+
+def test_an_event_restates_every_day_that_its_run_goes_through(where: Platform) -> None:
+    act(where, LONG[1:])
+    settle(where)
+    act(where, [*LONG[1:], LONG[0]])
+    assert settle(where) == [day(number) for number in range(6)]
+    found = assert_one_batch(where)
+    assert found.select("started_at", "events").sort("started_at").rows() == [
+        (at(number * 49 * 30), 49) for number in range(4)
+    ] + [(at(4 * 49 * 30), 4)]
+    assert set(found["run_started_at"]) == {START}
+
+
+def test_a_login_restates_the_days_of_the_device(where: Platform) -> None:
+    minutes = (3 * 60, 27 * 60, 51 * 60)
+    act(where, [Happened(number, minute, "d1", None) for number, minute in enumerate(minutes)])
+    settle(where)
+    assert set(stored(where)["person_id"]) == {"a:d1"}
+    login = Happened(9, 75 * 60, "d1", "anna")
+    act(where, [*(Happened(number, minute, "d1", None) for number, minute in enumerate(minutes)), login])
+    assert settle(where) == [day(number) for number in (1, 2, 3, 4)]
+    assert set(stored(where)["person_id"]) == {"u:anna"}
+
+
+def test_what_happens_to_a_person_is_no_visit(where: Platform) -> None:
+    act(where, [Happened(0, 200, "d1", None), Happened(1, 210, "d1", None, "push_received")])
+    settle(where)
+    assert stored(where)["events"].to_list() == [1]
