@@ -7,7 +7,8 @@ were touched (`silver/touched_hours`, derived from that log), each computation s
 The chain: hours of `silver/activity_hours` and `silver/identity_links` follow silver; days of `gold/person_days` follow
 the hours of activity, each day the 28 days up to it, and the persons that those days' ids belong to; days of
 `gold/active_users` follow person-days, and their own finality. Hours of `gold/fact_events` follow silver, and the
-versions of users and products. Days of `gold/sessions` follow the hours of facts that their runs reach, and persons.
+versions of users and products. Days of `gold/sessions` follow the hours of facts that their runs reach, and persons;
+days of `gold/conversions` the hours of facts, and the sessions of 30 days before.
 """
 
 from __future__ import annotations
@@ -199,6 +200,41 @@ def stale_sessions(
     return sorted(day for day in found if day <= last_day)
 
 
+def stale_attributions(
+    facts: pl.DataFrame,
+    sessions: pl.DataFrame,
+    changes: pl.DataFrame,
+    computed: pl.DataFrame,
+    look_back_days: int,
+    last_day: date,
+    zone: ZoneInfo,
+) -> list[date]:
+    """Days whose conversions changed, or whose touches did, after they were computed.
+
+    Args:
+        facts: Computations of `gold/fact_events`: windows and ``table_version``.
+        sessions: Computations of `gold/sessions`: windows and ``table_version``.
+        changes: `silver/person_changes` up to the resolution that holds: ``day``, ``resolution``.
+        computed: Computations of `gold/conversions`: windows, ``upstream`` and ``upstream_version``.
+        look_back_days: How many days after their own sessions count.
+        last_day: The open day; there is nothing after it.
+        zone: The reporting timezone.
+    """
+    of_persons = dict(changes.group_by("day").agg(pl.col("resolution").max()).iter_rows())
+    of_sessions = _by_day(sessions, "table_version", zone)
+    wanted = {
+        "gold/fact_events": _reached(_by_day(facts, "table_version", zone), last_day, days=1),
+        "gold/sessions": _reached(of_sessions, last_day, days=look_back_days + 1),
+        "silver/persons": _reached(of_persons, last_day, days=1),
+    }
+    found = {
+        day
+        for upstream, newest in wanted.items()
+        for day in _behind(newest, _by_day(computed.filter(upstream=upstream), "upstream_version", zone))
+    }
+    return sorted(found)
+
+
 def due(
     starts: Sequence[datetime], computed: pl.DataFrame, now: datetime, tiers: Sequence[Tier] = TIERS
 ) -> list[datetime]:
@@ -240,11 +276,11 @@ def ranges(starts: Iterable[datetime], gap: timedelta, longest: timedelta) -> li
     return found
 
 
-def _reached(newest: dict[date, int], last_day: date) -> dict[date, int]:
-    """The versions that days must know of, when each day's is to be known for 28 days."""
+def _reached(newest: dict[date, int], last_day: date, days: int = HISTORY_DAYS) -> dict[date, int]:
+    """The versions that days must know of, when each day's is to be known for some days, its own the first."""
     wanted: dict[date, int] = {}
     for day, version in newest.items():
-        for ahead in range(HISTORY_DAYS):
+        for ahead in range(days):
             reached = day + timedelta(days=ahead)
             if reached <= last_day:
                 wanted[reached] = max(wanted.get(reached, -1), version)

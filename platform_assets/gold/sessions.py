@@ -139,7 +139,7 @@ def transform(acted: pl.LazyFrame, platform: Platform) -> pl.DataFrame:
     """
     found = collected(sessions(acted, SPEC, platform.settings.zone, ties=_TIES))
     day = starts(pl.col("day_number"), "day")
-    return found.with_columns(day=day).select(TABLE.schema.names()).cast(dict(TABLE.schema)).sort(TABLE.cluster_by)
+    return found.with_columns(day=day).select(TABLE.schema.names()).cast(TABLE.schema).sort(TABLE.cluster_by)
 
 
 def rebuild(platform: Platform, window: Window) -> None:

@@ -7,8 +7,7 @@ sessions computed in any order in between. What is wanted is `semantics.sessions
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, timedelta
 from pathlib import Path
 
 import polars as pl
@@ -17,77 +16,15 @@ from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
 from partitions import Window
-from platform_assets.definitions import create_tables
 from platform_assets.gold import fact_events, sessions
 from platform_assets.ops import computations
 from platform_assets.platform import Platform
-from platform_assets.restatement import stale_hours
 from platform_assets.semantics.engines import collected
 from platform_assets.semantics.sessions import sessions as sessions_of
-from platform_assets.silver import activity_hours, identity_links, persons, touched_hours
-from resources.lake import Lake
-from resources.settings import Settings
-from support.lakes import drain
-from support.records import START, Record, at, encoded, event, source
+from support.journeys import DAYS, END, LAST_DAY, Happened, act, compute_facts, compute_hours, platform
+from support.records import START, at
 
-DAYS = 5
-END = START + timedelta(days=DAYS)
-LAST_DAY = END.date()
 ZONES = ("UTC", "Asia/Kolkata")
-
-
-@dataclass(frozen=True)
-class Happened:
-    """An event on a device; by a user where one is logged in."""
-
-    number: int
-    minute: int
-    device: str | None
-    user: str | None
-    name: str = "page_viewed"
-
-    def wire(self) -> dict[str, object]:
-        return event(
-            f"e{self.number:04}", self.minute, event_name=self.name, anonymous_id=self.device, user_id=self.user
-        )
-
-
-def platform(lake: Lake, zone: str) -> Platform:
-    return Platform(lake, Settings(reporting_timezone=zone), clock=lambda: END)
-
-
-def act(where: Platform, events: list[Happened]) -> None:
-    """Take in events: all that were sent so far, in order."""
-    sent = [Record(0, offset, END, encoded(one.wire())) for offset, one in enumerate(events)]
-    drain(where.lake, source(sent, 1), where.settings)
-
-
-def compute_hours(where: Platform) -> None:
-    """Compute the hours that sessions rest on, as far as they are stale, and resolve persons."""
-    lake = where.lake
-    for module in (activity_hours, identity_links):
-        ledger = lake.scan(computations.TABLE).filter(table=module.TABLE.name).collect()
-        touched = lake.scan(touched_hours.TABLE).select("event_hour", "silver_version").collect()
-        for hours in together(stale_hours(touched, ledger)):
-            module.rebuild(where, hours)
-    persons.resolve(where)
-    compute_facts(where)
-
-
-def compute_facts(where: Platform) -> None:
-    for hours in together(sorted(fact_events.stale(where, where.lake.scan(computations.TABLE).collect()))):
-        fact_events.rebuild(where, hours)
-
-
-def together(hours: list[datetime]) -> list[Window]:
-    """Hours as windows, where they follow one another in one."""
-    found: list[Window] = []
-    for hour in hours:
-        if found and found[-1].end == hour:
-            found[-1] = Window(found[-1].start, hour + timedelta(hours=1))
-        else:
-            found.append(Window.of_hour(hour))
-    return found
 
 
 def stale(where: Platform) -> list[date]:
@@ -162,11 +99,7 @@ scripts = st.lists(
 
 
 def check(happened: list[Happened], script: list[tuple[str, int]], zone: str, folder: Path) -> None:
-    lake = Lake(str(folder))
-    create_tables(lake)
-    for table in (sessions.TABLE, sessions.REACHES):
-        lake.create(table)
-    where, sent = platform(lake, zone), 0
+    where, sent = platform(folder, zone), 0
     for what, number in [*script, ("act", len(happened)), ("settle", 0)]:
         if what == "act":
             sent = min(len(happened), sent + number)
@@ -216,11 +149,7 @@ def test_sessions_are_those_of_one_batch_at_length(
 
 @pytest.fixture
 def where(tmp_path: Path) -> Platform:
-    made = Lake(str(tmp_path / "lake"))
-    create_tables(made)
-    for table in (sessions.TABLE, sessions.REACHES):
-        made.create(table)
-    return platform(made, "UTC")
+    return platform(tmp_path / "lake")
 
 
 def day(number: int) -> date:
