@@ -43,8 +43,8 @@ def lines() -> Iterator[tuple[str, date, Decimal]]:
 @pytest.fixture(scope="module")
 def purchases() -> pl.DataFrame:
     rows = [(f"o{n}", "sale", customer, amount, "USD", day) for n, (customer, day, amount) in enumerate(lines())]
-    schema = {"order_id": pl.String, "entry": pl.String, "person_id": pl.String, "amount": MONEY, "currency": pl.String}
-    frame = pl.DataFrame(rows, schema={**schema, "entry_at": pl.Date}, orient="row")
+    texts = dict.fromkeys(("order_id", "entry", "person_id", "amount", "currency"), pl.String())
+    frame = pl.DataFrame(rows, schema=pl.Schema({**texts, "amount": MONEY, "entry_at": pl.Date()}), orient="row")
     return frame.with_columns(pl.col("entry_at").cast(pl.Datetime("us")).dt.replace_time_zone("UTC").cast(TIMESTAMP))
 
 

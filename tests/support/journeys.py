@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from partitions import Window
 from platform_assets.definitions import create_tables
@@ -36,8 +37,8 @@ class Happened:
     more: Mapping[str, object] = field(default_factory=dict)
 
     def wire(self) -> dict[str, object]:
-        ids = {"anonymous_id": self.device, "user_id": self.user}
-        return event(f"e{self.number:04}", self.minute, event_name=self.name, **ids, **self.more)
+        told: dict[str, Any] = {"event_name": self.name, "anonymous_id": self.device, "user_id": self.user}
+        return event(f"e{self.number:04}", self.minute, **told, **dict[str, Any](self.more))
 
 
 def platform(folder: Path, zone: str = "UTC") -> Platform:

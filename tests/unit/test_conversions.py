@@ -22,8 +22,8 @@ from support.engines import Native
 
 START = datetime(2026, 5, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
-CONVERSIONS = {"order_id": pl.String, "person_id": pl.String, "converted_at": TIMESTAMP, "amount": MONEY}
-TOUCHES = {"touch_id": pl.String, "person_id": pl.String, "touched_at": TIMESTAMP}
+CONVERSIONS = pl.Schema({"order_id": pl.String(), "person_id": pl.String(), "converted_at": TIMESTAMP, "amount": MONEY})
+TOUCHES = pl.Schema({"touch_id": pl.String(), "person_id": pl.String(), "touched_at": TIMESTAMP})
 Conversion = tuple[str, str, float, str | None]
 Touch = tuple[str, str, float]
 

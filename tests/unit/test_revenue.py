@@ -37,14 +37,16 @@ from resources.settings import Settings
 from support.engines import Native
 
 BERLIN = ZoneInfo("Europe/Berlin")
-SCHEMA = {
-    "order_id": pl.String,
-    "entry": pl.String,
-    "person_id": pl.String,
-    "amount": MONEY,
-    "currency": pl.String,
-    "entry_at": TIMESTAMP,
-}
+SCHEMA = pl.Schema(
+    {
+        "order_id": pl.String(),
+        "entry": pl.String(),
+        "person_id": pl.String(),
+        "amount": MONEY,
+        "currency": pl.String(),
+        "entry_at": TIMESTAMP,
+    }
+)
 Entry = tuple[str, str, str | None, str | None, str | None, datetime]
 
 

@@ -20,18 +20,20 @@ from support.engines import Native
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
 BERLIN = ZoneInfo("Europe/Berlin")
-SCHEMA = {
-    "person_id": pl.String,
-    "anonymous_id": pl.String,
-    "occurred_at": pl.Datetime("us", "UTC"),
-    "event_id": pl.String,
-    "event_name": pl.String,
-    "page_url": pl.String,
-    "referrer": pl.String,
-    "utm_source": pl.String,
-    "utm_medium": pl.String,
-    "utm_campaign": pl.String,
-}
+SCHEMA = pl.Schema(
+    {
+        "person_id": pl.String(),
+        "anonymous_id": pl.String(),
+        "occurred_at": pl.Datetime("us", "UTC"),
+        "event_id": pl.String(),
+        "event_name": pl.String(),
+        "page_url": pl.String(),
+        "referrer": pl.String(),
+        "utm_source": pl.String(),
+        "utm_medium": pl.String(),
+        "utm_campaign": pl.String(),
+    }
+)
 
 
 def event(number: int, minute: float, name: str = "page_viewed", **fields: str | None) -> dict[str, Any]:
