@@ -202,7 +202,7 @@ def stale_sessions(
 
 def stale_attributions(
     facts: pl.DataFrame,
-    sessions: pl.DataFrame,
+    touches: pl.DataFrame,
     changes: pl.DataFrame,
     computed: pl.DataFrame,
     look_back_days: int,
@@ -211,9 +211,11 @@ def stale_attributions(
 ) -> list[date]:
     """Days whose conversions changed, or whose touches did, after they were computed.
 
+    Of those never computed, only days with facts are stale.
+
     Args:
         facts: Computations of `gold/fact_events`: windows and ``table_version``.
-        sessions: Computations of `gold/sessions`: windows and ``table_version``.
+        touches: `ops/session_reaches`: ``day``, ``touches_version``.
         changes: `silver/person_changes` up to the resolution that holds: ``day``, ``resolution``.
         computed: Computations of `gold/conversions`: windows, ``upstream`` and ``upstream_version``.
         look_back_days: How many days after their own sessions count.
@@ -221,17 +223,18 @@ def stale_attributions(
         zone: The reporting timezone.
     """
     of_persons = dict(changes.group_by("day").agg(pl.col("resolution").max()).iter_rows())
-    of_sessions = _by_day(sessions, "table_version", zone)
+    of_sessions = dict(touches.select("day", "touches_version").iter_rows())
     wanted = {
         "gold/fact_events": _reached(_by_day(facts, "table_version", zone), last_day, days=1),
         "gold/sessions": _reached(of_sessions, last_day, days=look_back_days + 1),
         "silver/persons": _reached(of_persons, last_day, days=1),
     }
-    found = {
-        day
-        for upstream, newest in wanted.items()
-        for day in _behind(newest, _by_day(computed.filter(upstream=upstream), "upstream_version", zone))
-    }
+    found = set()
+    for upstream, newest in wanted.items():
+        done = _by_day(computed.filter(upstream=upstream), "upstream_version", zone)
+        # A day without facts has nothing that could be attributed otherwise.
+        known = {day: version for day, version in newest.items() if day in done or upstream == "gold/fact_events"}
+        found |= set(_behind(known, done))
     return sorted(found)
 
 

@@ -142,7 +142,7 @@ def rebuild(platform: Platform, window: Window) -> None:
 
 
 def stale(platform: Platform, ledger: pl.DataFrame, last_day: date) -> set[date]:
-    """The days up to ``last_day`` whose facts, persons, or sessions within the look-back changed after them.
+    """The days up to ``last_day`` whose facts, persons, or campaigns within the look-back changed after them.
 
     Args:
         platform: The platform.
@@ -155,7 +155,7 @@ def stale(platform: Platform, ledger: pl.DataFrame, last_day: date) -> set[date]
     return set(
         stale_attributions(
             ledger.filter(table=fact_events.TABLE.name),
-            ledger.filter(table=sessions.TABLE.name),
+            lake.scan(sessions.REACHES).select("day", "touches_version").collect(),
             changes,
             ledger.filter(table=TABLE.name),
             LOOK_BACK_DAYS,

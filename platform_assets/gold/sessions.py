@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import date, datetime, timedelta
 
 import polars as pl
@@ -90,8 +91,8 @@ REACHES = Table(
     name="ops/session_reaches",
     description=(
         "The span of instants that a day of `gold/sessions` rests on, and the versions that it was computed from: a "
-        "change within the span after that version makes the day stale, and no other change does. Written after the "
-        "sessions."
+        "change within the span after that version makes the day stale, and no other change does; and when what "
+        "conversions are attributed to last changed. Written after the sessions."
     ),
     grain="day",
     key=("day",),
@@ -110,6 +111,13 @@ REACHES = Table(
         Column("facts_version", pl.Int64(), "Delta version of `gold/fact_events` read.", provenance=True),
         Column("activity_version", pl.Int64(), "Delta version of `silver/activity_hours` then.", provenance=True),
         Column("resolution", pl.Int64(), "Resolution of `silver/persons` read.", provenance=True),
+        Column(
+            "touches_version",
+            pl.Int64(),
+            "Delta version of `gold/sessions` with which the day's campaigns last changed; 0 if it never had one.",
+            provenance=True,
+        ),
+        Column("touches", pl.String(), "Digest of the day's sessions with a campaign: whose, when, which."),
     ),
     partition_by=("day",),
     window_on="day",
@@ -123,6 +131,7 @@ REACHES = Table(
 _TIES = ("event_id", "source", "client_occurred_at")
 _READ = ("event_name", "occurred_at", "raw_id", "anonymous_id", *_TIES, SPEC.page, SPEC.referrer, *SPEC.campaign)
 _KEY = ("person_id", "anonymous_id")
+_TOUCH = ("session_id", "person_id", "campaign_at", *SPEC.campaign)
 _LOOK_BACK = timedelta(hours=2)
 """How far is looked back at first for the start of a run that reaches into a day; then twice as far, and so on."""
 
@@ -153,6 +162,7 @@ def rebuild(platform: Platform, window: Window) -> None:
 
         def attempt(day: date = day, span: Window = span) -> None:
             handle = lake.open(TABLE)  # before all that is read: a rival that read later and wrote first is a conflict
+            stored = lake.scan(TABLE, handle=handle).filter(pl.col("day") == day).select(_TOUCH).collect()
             reaches = lake.open(REACHES)
             activity = lake.open(activity_hours.TABLE).version()
             source, whose = lake.open(fact_events.TABLE), lake.open(persons.TABLE)
@@ -160,11 +170,14 @@ def rebuild(platform: Platform, window: Window) -> None:
             told = transform(_reaching(platform, span, source, whose).lazy(), platform)
             rows = told.filter(day=day)
             made = lake.replace_days(TABLE, handle, rows, day, day)
-            since, until = _reach(told, span)
-            reach = pl.DataFrame(
-                [(day, since, until, source.version(), activity, resolution)], schema=REACHES.schema, orient="row"
-            )
-            lake.replace_days(REACHES, reaches, reach, day, day)
+            known = lake.scan(REACHES, handle=reaches).filter(pl.col("day") == day).collect()
+            last, digest = known.row(0)[-2:] if known.height else (0, _touches(TABLE.empty()))
+            touches = _touches(rows)
+            # A crash after the sessions' commit leaves the digest behind the rows, which somebody may have read.
+            is_as_before = touches == digest == _touches(stored)
+            versions = (source.version(), activity, resolution, last if is_as_before else made)
+            reach = [(day, *_reach(told, span), *versions, touches)]
+            lake.replace_days(REACHES, reaches, pl.DataFrame(reach, schema=REACHES.schema, orient="row"), day, day)
             platform.record(TABLE, span, fact_events.TABLE, source.version(), made, rows.height)
             platform.record(TABLE, span, persons.TABLE, resolution, made, rows.height)
 
@@ -236,6 +249,12 @@ def _reaching_back(acted: pl.DataFrame, start: datetime, before: datetime) -> pl
         .select(_KEY)
         .unique()
     )
+
+
+def _touches(rows: pl.DataFrame) -> str:
+    """A digest of what conversions are attributed to: most computations of a day leave it as it was."""
+    told = rows.filter(pl.col("campaign_at").is_not_null()).select(_TOUCH).sort("session_id")
+    return hashlib.sha256(told.write_json().encode()).hexdigest()
 
 
 def _reach(told: pl.DataFrame, day: Window) -> tuple[datetime, datetime]:

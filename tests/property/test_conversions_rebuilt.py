@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -24,6 +25,7 @@ from platform_assets.ops import computations
 from platform_assets.platform import Platform
 from platform_assets.semantics.conversions import MODELS, attributed
 from platform_assets.semantics.engines import collected
+from platform_assets.table import contract
 from support.journeys import DAYS, END, LAST_DAY, Happened, act, compute_hours, platform
 from support.records import START, at
 
@@ -63,7 +65,9 @@ def settle(where: Platform) -> list[date]:
 
 
 def stored(where: Platform) -> pl.DataFrame:
-    return where.lake.scan(conversions.TABLE).collect().sort("order_id", "model", "touch")
+    rows = where.lake.scan(conversions.TABLE).collect().sort("order_id", "model", "touch")
+    assert not rows.select(conversions.TABLE.key).is_duplicated().any()
+    return contract(conversions.TABLE).validate(rows)
 
 
 def amounts(happened: Sequence[Happened]) -> dict[str, Decimal]:
@@ -198,14 +202,34 @@ def test_an_order_moves_to_the_day_of_its_first_event(where: Platform) -> None:
     ]
 
 
+def test_an_order_moves_between_days_that_no_look_back_joins(where: Platform) -> None:
+    patient = replace(where, settings=where.settings.model_copy(update={"allowed_lateness": timedelta(days=90)}))
+    lake, then = where.lake, day(1 - 40)
+    late, early = order(0, NOON, "o1", "7.00"), order(1, NOON - 40 * A_DAY, "o1", "5.00")
+    act(patient, [late])
+    settle(patient)
+    act(patient, [late, early])
+    assert settle(patient) == [then]
+    assert stored(patient).select("day", "amount").unique().rows() == [(then, Decimal("5.000000"))]
+
+    # The earlier event goes again, as with an erasure.
+    span = Window.of_days(then, then, where.settings.zone)
+    lake.replace(fact_events.TABLE, lake.open(fact_events.TABLE), fact_events.TABLE.empty(), span)
+    conversions.rebuild(patient, span)
+    assert stored(patient).select("day", "amount").unique().rows() == [(day(1), Decimal("7.000000"))]
+
+
 def test_a_late_campaign_restates_the_conversions_after_it(where: Platform) -> None:
     sold = [order(0, NOON, "o1"), order(1, NOON + 2 * A_DAY, "o2")]
     act(where, sold)
     settle(where)
     assert set(stored(where)["channel"]) == {"direct"}
-    everything = [*sold, touch(2, NOON + A_DAY, "mail")]
+    another = Happened(3, NOON + A_DAY, "d2", None)
+    act(where, [*sold, another])
+    assert settle(where) == [day(2)]  # a visit without a campaign explains nothing
+    everything = [*sold, another, touch(2, NOON + A_DAY, "mail")]
     act(where, everything)
-    settle(where)
+    assert settle(where) == [day(2), day(3)]
     found = assert_one_batch(where, everything).filter(model="last_touch")
     assert found.select("order_id", "channel", "utm_source", "touches", "touched_at").rows() == [
         ("o1", "direct", None, 0, None),

@@ -21,6 +21,7 @@ from platform_assets.ops import computations
 from platform_assets.platform import Platform
 from platform_assets.semantics.engines import collected
 from platform_assets.semantics.sessions import sessions as sessions_of
+from platform_assets.table import contract
 from support.journeys import DAYS, END, LAST_DAY, Happened, act, compute_facts, compute_hours, platform
 from support.records import START, at
 
@@ -46,7 +47,9 @@ def settle(where: Platform) -> list[date]:
 
 
 def stored(where: Platform) -> pl.DataFrame:
-    return where.lake.scan(sessions.TABLE).collect().sort("session_id")
+    rows = where.lake.scan(sessions.TABLE).collect().sort("session_id")
+    assert not rows["session_id"].is_duplicated().any()
+    return contract(sessions.TABLE).validate(rows)
 
 
 def of_one_batch(where: Platform) -> pl.DataFrame:
@@ -129,6 +132,7 @@ LONG = [Happened(number, number * 30, "d1", None) for number in range(200)]
 
 @settings(max_examples=5, **LIMITS)  # type: ignore[arg-type]
 @given(worlds(), scripts, st.sampled_from(ZONES))
+@example([Happened(0, 0, "d1", None), Happened(1, DAYS * 24 * 60 - 6, "d1", None)], [], "Asia/Kolkata")
 @example([*LONG[1:], LONG[0]], [("act", 199), ("settle", 0)], "UTC")  # an event at the beginning moves every session
 @example([*LONG[:20], *LONG[21:], LONG[20]], [("act", 199), ("settle", 0)], "Asia/Kolkata")
 def test_sessions_are_those_of_one_batch(happened: list[Happened], script: list[tuple[str, int]], zone: str) -> None:
@@ -198,3 +202,16 @@ def test_what_happens_to_a_person_is_no_visit(where: Platform) -> None:
     act(where, [Happened(0, 200, "d1", None), Happened(1, 210, "d1", None, "push_received")])
     settle(where)
     assert stored(where)["events"].to_list() == [1]
+
+
+def test_what_prolongs_a_session_over_midnight_restates_the_day_that_it_started_on(where: Platform) -> None:
+    minutes = (100, 125, 150, 175)  # midnight is 120 minutes after the start
+    happened = [Happened(number, minute, "d1", None) for number, minute in enumerate(minutes)]
+    act(where, happened)
+    settle(where)
+    act(where, [*happened, Happened(8, 204, "d1", None)])
+    assert settle(where) == [day(0), day(1)]
+    assert assert_one_batch(where).select("ended_at", "events").rows() == [(at(204), 5)]
+    act(where, [*happened, Happened(8, 204, "d1", None), Happened(9, 240, "d1", None)])
+    assert settle(where) == [day(1)]
+    assert assert_one_batch(where)["events"].sort().to_list() == [1, 5]

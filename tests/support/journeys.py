@@ -22,7 +22,8 @@ from support.records import START, Record, encoded, event, source
 
 DAYS = 5
 END = START + timedelta(days=DAYS)
-LAST_DAY = END.date()
+LAST_DAY = END.date() + timedelta(days=1)
+"""East of Greenwich the last event may be on the day after."""
 
 
 @dataclass(frozen=True)

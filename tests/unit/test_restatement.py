@@ -173,6 +173,11 @@ def reaching(*rows: tuple[int, float, float, int, int, int]) -> pl.DataFrame:
     )
 
 
+def touched_on(day: int, version: int) -> pl.DataFrame:
+    """A day of sessions, and the version with which its campaigns last changed."""
+    return pl.DataFrame({"day": [(START + day * DAY).date()], "touches_version": [version]})
+
+
 def test_a_day_of_sessions_follows_the_hours_that_its_runs_reach() -> None:
     none, last = computed(), date(2026, 2, 1)
     # The second day rests on what came from half past eight on the first, until half past one on the third.
@@ -191,23 +196,24 @@ def test_a_day_of_sessions_follows_the_hours_that_its_runs_reach() -> None:
     assert stale_sessions(computed((24, 24, 1, 8)), none, moved(), one, date(2026, 1, 10), ZONE) == []
 
 
-def test_a_day_of_conversions_follows_its_facts_and_the_sessions_before() -> None:
+def test_a_day_of_conversions_follows_its_facts_and_the_campaigns_before() -> None:
     read = {"gold/fact_events": 5, "gold/sessions": 6, "silver/persons": 2}
     mine = pl.concat(
         computed((0, 40, version, 1), step=DAY).with_columns(upstream=pl.lit(name)) for name, version in read.items()
     )
-    facts, sessions, changes = computed((30, 30, 1, 5)), computed((1, 1, 1, 6), step=DAY), moved((1, 2))
+    facts, touches, changes = computed((30, 30, 1, 5)), touched_on(1, 6), moved((1, 2))
     last = date(2026, 1, 14)
 
-    def found(facts: pl.DataFrame, sessions: pl.DataFrame, changes: pl.DataFrame) -> list[int]:
-        days = stale_attributions(facts, sessions, changes, mine, 2, last, ZONE)
+    def found(facts: pl.DataFrame, touches: pl.DataFrame, changes: pl.DataFrame) -> list[int]:
+        days = stale_attributions(facts, touches, changes, mine, 2, last, ZONE)
         return [(day - START.date()).days for day in days]
 
-    assert found(facts, sessions, changes) == []
-    assert found(computed((30, 30, 1, 6)), sessions, changes) == [1]
-    assert found(facts, computed((1, 1, 1, 7), step=DAY), changes) == [1, 2, 3]
-    assert found(facts, sessions, moved((1, 3))) == [1]
-    assert found(facts, computed((4, 4, 1, 7), step=DAY), changes) == [4]
+    assert found(facts, touches, changes) == []
+    assert found(computed((30, 30, 1, 6)), touches, changes) == [1]
+    assert found(facts, touched_on(1, 7), changes) == [1, 2, 3]
+    assert found(facts, touches, moved((1, 3))) == [1]
+    assert found(facts, touched_on(4, 7), changes) == [4]
+    assert found(facts, touched_on(-2, 7), moved((-1, 3))) == [0]  # what was never computed and has no facts is not
 
 
 def test_the_tier_decides_how_soon() -> None:

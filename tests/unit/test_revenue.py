@@ -31,7 +31,7 @@ from platform_assets.semantics.revenue import (
     with_cohorts,
 )
 from platform_assets.silver import persons
-from platform_assets.table import MONEY, TIMESTAMP
+from platform_assets.table import MONEY, TIMESTAMP, contract
 from resources.lake import Lake
 from resources.settings import Settings
 from support.engines import Native
@@ -207,7 +207,7 @@ def settle(where: Platform) -> list[date]:
 
 
 def stored(where: Platform) -> dict[tuple[Any, ...], tuple[Any, ...]]:
-    rows = where.lake.scan(gold.TABLE).collect()
+    rows = contract(gold.TABLE).validate(where.lake.scan(gold.TABLE).collect())
     return {
         (bucket_of(day, "day"), currency, None if cohort is None else bucket_of(cohort, "month")): tuple(values)
         for day, currency, cohort, *values in rows.iter_rows()
