@@ -7,7 +7,8 @@ were touched (`silver/touched_hours`, derived from that log), each computation s
 The chain: hours of `silver/activity_hours` and `silver/identity_links` follow silver; days of `gold/person_days` follow
 the hours of activity, each day the 28 days up to it, and the persons that those days' ids belong to; days of
 `gold/active_users` follow person-days, and their own finality. Hours of `gold/fact_events` follow silver, and the
-versions of users and products.
+versions of users and products. Days of `gold/sessions` follow the hours of facts that their runs reach, and persons;
+days of `gold/conversions` the hours of facts, and the sessions of 30 days before.
 """
 
 from __future__ import annotations
@@ -191,6 +192,91 @@ def stale_days(upstream: pl.DataFrame, computed: pl.DataFrame, zone: ZoneInfo) -
         zone: The reporting timezone.
     """
     return _behind(_by_day(upstream, "table_version", zone), _by_day(computed, "upstream_version", zone))
+
+
+def stale_sessions(
+    facts: pl.DataFrame,
+    activity: pl.DataFrame,
+    changes: pl.DataFrame,
+    reaches: pl.DataFrame,
+    last_day: date,
+    zone: ZoneInfo,
+) -> list[date]:
+    """Days whose sessions rest on an hour of facts, or on a day that changed hands, that is newer than they are.
+
+    What a day rests on it wrote down itself: anything that comes to it, or goes, is within a gap of the runs that it
+    had. An hour of activity that is newer counts, too: a resolution that came before it did not see whose events moved.
+
+    Args:
+        facts: Computations of `gold/fact_events`: windows and ``table_version``.
+        activity: Computations of `silver/activity_hours`: windows and ``table_version``.
+        changes: `silver/person_changes` up to the resolution that holds: ``day``, ``resolution``.
+        reaches: `ops/session_reaches`.
+        last_day: The open day; there is nothing after it.
+        zone: The reporting timezone.
+
+    Returns:
+        Days in order; among them those that have facts and were never computed.
+    """
+    of_facts, of_activity = (
+        dict(_by_hour(computed).group_by("event_hour").agg(pl.col("table_version").max()).iter_rows())
+        for computed in (facts, activity)
+    )
+    of_persons = dict(changes.group_by("day").agg(pl.col("resolution").max()).iter_rows())
+    found = {
+        day for hour in of_facts for day in (_day(hour, zone), _day(hour + _HOUR - timedelta(microseconds=1), zone))
+    }
+    for row in reaches.iter_rows(named=True):
+        since, until = row["since"], row["until"]
+        first = since.replace(minute=0, second=0, microsecond=0)
+        hours = [first + number * _HOUR for number in range(-(-(until - first) // _HOUR))]
+        last = _day(until - timedelta(microseconds=1), zone)
+        days = [_day(since, zone) + timedelta(days=n) for n in range((last - _day(since, zone)).days + 1)]
+        is_behind = (
+            any(of_facts.get(hour, -1) > row["facts_version"] for hour in hours)
+            or any(of_activity.get(hour, -1) > row["activity_version"] for hour in hours)
+            or any(of_persons.get(day, -1) > row["resolution"] for day in days)
+        )
+        (found.add if is_behind else found.discard)(row["day"])
+    return sorted(day for day in found if day <= last_day)
+
+
+def stale_attributions(
+    facts: pl.DataFrame,
+    touches: pl.DataFrame,
+    changes: pl.DataFrame,
+    computed: pl.DataFrame,
+    look_back_days: int,
+    last_day: date,
+    zone: ZoneInfo,
+) -> list[date]:
+    """Days whose conversions changed, or whose touches did, after they were computed.
+
+    Of those never computed, only days with facts are stale.
+
+    Args:
+        facts: Computations of `gold/fact_events`: windows and ``table_version``.
+        touches: `ops/session_reaches`: ``day``, ``touches_version``.
+        changes: `silver/person_changes` up to the resolution that holds: ``day``, ``resolution``.
+        computed: Computations of `gold/conversions`: windows, ``upstream`` and ``upstream_version``.
+        look_back_days: How many days after their own sessions count.
+        last_day: The open day; there is nothing after it.
+        zone: The reporting timezone.
+    """
+    of_persons = dict(changes.group_by("day").agg(pl.col("resolution").max()).iter_rows())
+    of_sessions = dict(touches.select("day", "touches_version").iter_rows())
+    wanted = {
+        "gold/fact_events": _reached(_by_day(facts, "table_version", zone), last_day, range(1)),
+        "gold/sessions": _reached(of_sessions, last_day, range(look_back_days + 1)),
+        "silver/persons": _reached(of_persons, last_day, range(1)),
+    }
+    found = set()
+    for upstream, newest in wanted.items():
+        done = _by_day(computed.filter(upstream=upstream), "upstream_version", zone)
+        # A day without facts has nothing that could be attributed otherwise.
+        known = {day: version for day, version in newest.items() if day in done or upstream == "gold/fact_events"}
+        found |= set(_behind(known, done))
+    return sorted(found)
 
 
 def due(

@@ -7,7 +7,17 @@ import polars as pl
 from hypothesis import given
 from hypothesis import strategies as st
 
-from platform_assets.restatement import Tier, due, ranges, stale_attributes, stale_days, stale_histories, stale_hours
+from platform_assets.restatement import (
+    Tier,
+    due,
+    ranges,
+    stale_attributes,
+    stale_attributions,
+    stale_days,
+    stale_histories,
+    stale_hours,
+    stale_sessions,
+)
 
 START = datetime(2026, 1, 10, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -133,6 +143,77 @@ def test_a_day_computed_before_the_one_above_it_is_stale() -> None:
     above = computed((0, 2, 1, 4), (1, 1, 1, 6), step=DAY)
     mine = computed((0, 2, 4, 1), step=DAY)
     assert stale_days(above, mine, ZONE) == [date(2026, 1, 11)]
+
+
+def moved(*rows: tuple[int, int]) -> pl.DataFrame:
+    """(day, resolution)."""
+    return pl.DataFrame(
+        [((START + number * DAY).date(), resolution) for number, resolution in rows],
+        schema={"day": pl.Date, "resolution": pl.Int64},
+        orient="row",
+    )
+
+
+def reaching(*rows: tuple[int, float, float, int, int, int]) -> pl.DataFrame:
+    """(day, hours that it rests on, versions of facts, of activity and of persons)."""
+    return pl.DataFrame(
+        [
+            ((START + number * DAY).date(), START + since * HOUR, START + until * HOUR, *versions)
+            for number, since, until, *versions in rows
+        ],
+        schema={
+            "day": pl.Date,
+            "since": INSTANT,
+            "until": INSTANT,
+            "facts_version": pl.Int64,
+            "activity_version": pl.Int64,
+            "resolution": pl.Int64,
+        },
+        orient="row",
+    )
+
+
+def touched_on(day: int, version: int) -> pl.DataFrame:
+    """A day of sessions, and the version with which its campaigns last changed."""
+    return pl.DataFrame({"day": [(START + day * DAY).date()], "touches_version": [version]})
+
+
+def test_a_day_of_sessions_follows_the_hours_that_its_runs_reach() -> None:
+    none, last = computed(), date(2026, 2, 1)
+    # The second day rests on what came from half past eight on the first, until half past one on the third.
+    one = reaching((1, 20.5, 49.5, 7, 7, 3))
+
+    def found(hour: int, version: int = 8, activity: int = 7, resolution: int = 3, day: int = 1) -> list[int]:
+        facts = computed((24, 24, 1, 7), (hour, hour, 1, version))
+        hours_of_activity = computed((hour, hour, 1, activity))
+        days = stale_sessions(facts, hours_of_activity, moved((day, resolution)), one, last, ZONE)
+        return [(stale - START.date()).days for stale in days]
+
+    assert [hour for hour in range(16, 54) if 1 in found(hour)] == list(range(20, 50))
+    assert [hour for hour in range(16, 54) if 1 in found(hour, version=7, activity=8)] == list(range(20, 50))
+    assert [day for day in range(-1, 4) if 1 in found(30, 7, resolution=4, day=day)] == [0, 1, 2]
+    assert (found(30, 7), found(10, 7)) == ([], [0])  # a day that was never computed is stale if it has facts
+    assert stale_sessions(computed((24, 24, 1, 8)), none, moved(), one, date(2026, 1, 10), ZONE) == []
+
+
+def test_a_day_of_conversions_follows_its_facts_and_the_campaigns_before() -> None:
+    read = {"gold/fact_events": 5, "gold/sessions": 6, "silver/persons": 2}
+    mine = pl.concat(
+        computed((0, 40, version, 1), step=DAY).with_columns(upstream=pl.lit(name)) for name, version in read.items()
+    )
+    facts, touches, changes = computed((30, 30, 1, 5)), touched_on(1, 6), moved((1, 2))
+    last = date(2026, 1, 14)
+
+    def found(facts: pl.DataFrame, touches: pl.DataFrame, changes: pl.DataFrame) -> list[int]:
+        days = stale_attributions(facts, touches, changes, mine, 2, last, ZONE)
+        return [(day - START.date()).days for day in days]
+
+    assert found(facts, touches, changes) == []
+    assert found(computed((30, 30, 1, 6)), touches, changes) == [1]
+    assert found(facts, touched_on(1, 7), changes) == [1, 2, 3]
+    assert found(facts, touches, moved((1, 3))) == [1]
+    assert found(facts, touched_on(4, 7), changes) == [4]
+    assert found(facts, touched_on(-2, 7), moved((-1, 3))) == [0]  # what was never computed and has no facts is not
 
 
 def test_the_tier_decides_how_soon() -> None:
