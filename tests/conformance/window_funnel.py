@@ -18,6 +18,11 @@ from tests.conformance.outcome import OutOfScope
 
 FAMILY = "window_funnel"
 
+_SCHEMA: dict[str, pl.DataType] = {
+    "person_id": pl.String(),
+    "occurred_at": pl.Datetime("us", "UTC"),
+    "event_name": pl.String(),
+}
 _ONCE = "one event that fills several steps, which it does there without strict_once: semantics 7 lets it fill one"
 _REENTRY = "allow_reentry, where an event of the first step does not end a strict attempt: in semantics 7 it does"
 _REPEATED = "strict_deduplication without strict_order, where a step done again ends everything: no choice of ours"
@@ -70,8 +75,7 @@ def run(case: Case) -> None:
     funnel = _funnel(case)
     otherwise = {user for user in case.levels if funnel.order == "strict" and _does_a_step_again(case, user)}
     rows = [(str(e["user"]), datetime.fromtimestamp(e["ts"], UTC), e["event"]) for e in case.events]
-    schema = {"person_id": pl.String, "occurred_at": pl.Datetime("us", "UTC"), "event_name": pl.String}
-    events = pl.DataFrame(rows, schema=schema, orient="row")
+    events = pl.DataFrame(rows, schema=_SCHEMA, orient="row")
     counted = collected(furthest(attempts(events, funnel), ["person_id"]))
     found = dict(counted.select("person_id", "reached").iter_rows())
     told = {user: found.get(user, 0) for user in case.levels if user not in otherwise}

@@ -234,7 +234,7 @@ def _parts(world: World, asked: _Asked, steps: Sequence[Step]) -> Iterator[_Part
             msg = "unordered funnels by the value on a numbered step, which is a place in each order of the steps there"
             raise OutOfScope(msg)
         # Who never took the step is in no funnel of theirs.
-        never = "left_out" if step is not None else "null"
+        never: Literal["null", "left_out"] = "left_out" if step is not None else "null"
         breakdown = Breakdown(properties=properties, attribution=attribution, step=step, without_step=never)
         yield _Part(common.model_copy(update={"breakdown": breakdown}), ())
 
