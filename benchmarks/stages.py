@@ -274,7 +274,7 @@ def gold(bench: Bench) -> None:
     bench.compare("gold: person_days, a day on", persons, lambda: roll, peers)
 
     def numbers() -> pl.DataFrame:
-        return counted(rolled.lazy()).collect()
+        return collected(counted(rolled.lazy()))
 
     assert numbers().select("dau", "wau", "mau").row(0) == bare.active_users(rolled)
     assert set(numbers().columns) <= set(active_users.TABLE.schema)
