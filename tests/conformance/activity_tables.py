@@ -560,8 +560,18 @@ def _first_events(case: Case) -> None:
     expected = {(str(_id_of(row)), str(row["event"])): row for row in case.expected}
     assert len(expected) == len(case.expected), "a client has two rows of an event"
     assert set(expected) in (set(found), set(found) - past), "who did what"
+    # Of the rows of the first instant, the one whose event came first tells the rest.
+    told: dict[tuple[str, str], list[Row]] = {}
+    for name, rows in case.inputs.items():
+        for row in rows if name != own else ():
+            pair = (str(_id_of(row)), str(row.get("event")))
+            if pair in found and _instant(_time(row)) == found[pair]:
+                told.setdefault(pair, []).append({**row, "first_event_timestamp": row.get("event_timestamp")})
     for pair, row in expected.items():
         _assert_same(found[pair], row["first_submission_timestamp"], f"first {pair[1]} of {pair[0]}")
+        at_first = sorted(told.get(pair, ()), key=lambda told_row: str(told_row["first_event_timestamp"] or "~"))
+        for column in set(row) & set(at_first[0] if at_first else ()):
+            _assert_same(at_first[0][column], row[column], f"{column} of {pair}")
 
 
 def _daily(case: Case) -> None:
@@ -736,18 +746,17 @@ def _months(case: Case) -> None:
     )
     at_start = as_it_was(frame, dimension, ["thing"], ["active"], "start", "start_")
     told = as_it_was(at_start, dimension, ["thing"], ["active", "version"], "end", "end_")
-    columns = ["thing", "month", "start_active", "end_active", "end_version"]
+    columns = ["thing", "month", "end", "start_active", "end_active", "end_version"]
     found = (
-        told.with_columns(pl.col("start_active", "end_active").fill_null(value=False)).select(columns).collect().rows()
+        told.with_columns(pl.col("start_active", "end_active").fill_null(value=False))
+        .with_columns(pl.col("end").dt.date())
+        .select(columns)
+        .collect()
+        .rows()
     )
-    names = [
-        "month_start_date",
-        "was_active_at_month_start",
-        "was_active_at_month_end",
-        "service_subscriptions_history_id",
-    ]
     version = next(name for name in _columns(case.expected) if name.endswith("history_id"))
-    wanted = [[_thing_key(row), *(row[name] for name in (*names[:3], version))] for row in case.expected]
+    names = ["month_start_date", "month_end_date", "was_active_at_month_start", "was_active_at_month_end", version]
+    wanted = [[_thing_key(row), *(row[name] for name in names)] for row in case.expected]
     _assert_rows(found, wanted, columns)
 
 
