@@ -25,6 +25,7 @@ from platform_assets.bronze import records as received
 from platform_assets.definitions import create_tables
 from platform_assets.gold import active_users, live_metrics, person_days
 from platform_assets.semantics.activity import active_users as counted
+from platform_assets.semantics.engines import collected
 from platform_assets.silver import activity_hours, events, outcomes, touched_hours
 from platform_assets.silver.judgement import Rules, judge
 from platform_assets.streams.followers import Followers, SilverStep
@@ -274,7 +275,7 @@ def gold(bench: Bench) -> None:
     bench.compare("gold: person_days, a day on", persons, lambda: roll, peers)
 
     def numbers() -> pl.DataFrame:
-        return counted(rolled.lazy()).collect()
+        return collected(counted(rolled.lazy()))
 
     assert numbers().select("dau", "wau", "mau").row(0) == bare.active_users(rolled)
     assert set(numbers().columns) <= set(active_users.TABLE.schema)

@@ -8,7 +8,8 @@ The chain: hours of `silver/activity_hours` and `silver/identity_links` follow s
 the hours of activity, each day the 28 days up to it, and the persons that those days' ids belong to; days of
 `gold/active_users` follow person-days, and their own finality. Hours of `gold/fact_events` follow silver, and the
 versions of users and products. Days of `gold/sessions` follow the hours of facts that their runs reach, and persons;
-days of `gold/conversions` the hours of facts, and the sessions of 30 days before.
+days of `gold/conversions` the hours of facts, and the sessions of 30 days before. `gold/person_day_slices` and
+`gold/active_users_by_slice` are as person-days and active users, by slice, and follow the versions of users, too.
 """
 
 from __future__ import annotations
@@ -181,6 +182,41 @@ def ripened(
         if was != now:
             found.append(day)
     return sorted(found)
+
+
+def stale_attributes_of_days(
+    changes: pl.DataFrame, computed: pl.DataFrame, last_day: date, zone: ZoneInfo
+) -> list[date]:
+    """Days whose 28-day history reaches a day's end at which a dimension says otherwise than when they were computed.
+
+    Args:
+        changes: `silver/dimension_changes` of the dimension, up to the version that it has: ``change``, ``since``,
+            ``until``.
+        computed: Computations of the table from the dimension: windows and ``upstream_version``.
+        last_day: The open day; there is nothing after it.
+        zone: The reporting timezone.
+
+    Returns:
+        Days, in order. A day that was never computed is none of them.
+    """
+    done = {day: version for day, version in _by_day(computed, "upstream_version", zone).items() if day <= last_day}
+    days = sorted({day - timedelta(days=ago) for day in done for ago in range(HISTORY_DAYS)})
+    if not days or changes.is_empty():
+        return []
+    ends = pl.DataFrame({"day": days, "day_end": [day_end(day, zone) for day in days]})
+    # Many changes are of the same days: the newest of those tells.
+    first, last = (ends["day_end"].search_sorted(changes[name], side="left") for name in ("since", "until"))
+    newest = changes.select("change", first=first, last=last).group_by("first", "last").agg(pl.col("change").max())
+    reached = newest.join_where(
+        ends.with_row_index("place"), pl.col("place") >= pl.col("first"), pl.col("place") < pl.col("last")
+    )
+    wanted = dict(reached.group_by("day").agg(pl.col("change").max()).iter_rows())
+    return _behind({day: version for day, version in _reached(wanted, last_day, HISTORY).items() if day in done}, done)
+
+
+def day_end(day: date, zone: ZoneInfo) -> datetime:
+    """The last instant of a day, to the microsecond, UTC: what is known at it is as of the day's end."""
+    return Window.of_days(day, day, zone).end - timedelta(microseconds=1)
 
 
 def stale_days(upstream: pl.DataFrame, computed: pl.DataFrame, zone: ZoneInfo) -> list[date]:

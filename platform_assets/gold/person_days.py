@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import date, timedelta
 
 import polars as pl
 from deltalake import DeltaTable
 
 from partitions import Window
-from platform_assets.ops import computations
+from platform_assets.gold import histories
 from platform_assets.platform import Platform
 from platform_assets.restatement import stale_histories, stale_identities
-from platform_assets.semantics.activity import HISTORY_DAYS, history_before, next_day
+from platform_assets.semantics.activity import PERSON
 from platform_assets.semantics.identity import PERSONS, joined
 from platform_assets.silver import activity_hours, persons
 from platform_assets.table import Column, Table
-from resources.lake import retrying
 
 TABLE = Table(
     name="gold/person_days",
@@ -50,36 +49,22 @@ def transform(history: pl.LazyFrame, activity: pl.LazyFrame, days: list[date]) -
         activity: ``person_id``, ``day`` of activity in those days.
         days: Consecutive days, in order.
     """
-    for day in days:
-        rolled = next_day(history, activity.filter(pl.col("day") == day)).collect()
-        yield rolled.with_columns(day=pl.lit(day)).select(TABLE.schema.names())
-        history = rolled.lazy()
+    return (rows.select(TABLE.schema.names()) for rows in histories.transform(history, activity, days, PERSON))
 
 
 def rebuild(platform: Platform, window: Window) -> None:
-    """Compute consecutive days from the hours' activity and the day before.
+    """Compute consecutive days from the hours' activity and the day before; see `histories.rebuild`."""
 
-    Where the day before is up to date, its rows are read: a new day costs its own activity. Where it is not (a
-    backfill into the past, the first day), the history is made from the activity of the 28 days before.
-    """
-    lake, zone = platform.lake, platform.settings.zone
-    days = list(platform.days(window))
+    def read() -> histories.Source:
+        source, whose = platform.lake.open(activity_hours.TABLE), platform.lake.open(persons.TABLE)
 
-    def attempt() -> None:
-        # Before the activity is read, so that a rival that read it later and wrote first is a conflict; and one a day:
-        # a handle that has written stands at the newest version, and would notice no rival any more.
-        handles = [lake.open(TABLE) for _ in days]
-        source, whose = lake.open(activity_hours.TABLE), lake.open(persons.TABLE)
-        resolution = persons.resolution_of(whose)
-        activity = _active_days(platform, Window.of_days(days[0], days[-1], zone), source, whose)
-        history = _history_before(platform, days[0], source, whose)
-        for handle, day, rows in zip(handles, days, transform(history, activity.lazy(), days), strict=True):
-            made = lake.replace_days(TABLE, handle, rows, day, day)
-            day_window = Window.of_days(day, day, zone)
-            platform.record(TABLE, day_window, activity_hours.TABLE, source.version(), made, rows.height)
-            platform.record(TABLE, day_window, persons.TABLE, resolution, made, rows.height)
+        def active(days: Window) -> pl.DataFrame:
+            return active_persons(platform, days, source, whose).select(*PERSON, "day").unique().collect()
 
-    retrying(f"rebuild of {TABLE.name}", attempt)
+        versions = [(activity_hours.TABLE, source.version()), (persons.TABLE, persons.resolution_of(whose))]
+        return histories.Source(active, versions)
+
+    histories.rebuild(platform, window, TABLE, PERSON, read, stale)
 
 
 def stale(platform: Platform, ledger: pl.DataFrame, last_day: date) -> set[date]:
@@ -90,7 +75,12 @@ def stale(platform: Platform, ledger: pl.DataFrame, last_day: date) -> set[date]
         ledger: `ops/computations`.
         last_day: The open day; there is nothing after it.
     """
-    zone, mine = platform.settings.zone, ledger.filter(table=TABLE.name)
+    return stale_by_persons(platform, ledger, last_day, TABLE)
+
+
+def stale_by_persons(platform: Platform, ledger: pl.DataFrame, last_day: date, table: Table) -> set[date]:
+    """The same of any table of histories that is computed from `silver/activity_hours` and `silver/persons`."""
+    zone, mine = platform.settings.zone, ledger.filter(table=table.name)
     hours = ledger.filter(table=activity_hours.TABLE.name)
     by_activity = stale_histories(hours, mine.filter(upstream=activity_hours.TABLE.name), last_day, zone)
     applied = persons.resolution_of(platform.lake.open(persons.TABLE))
@@ -99,22 +89,21 @@ def stale(platform: Platform, ledger: pl.DataFrame, last_day: date) -> set[date]
     return {*by_activity, *by_persons}
 
 
-def _active_days(platform: Platform, window: Window, source: DeltaTable, whose: DeltaTable) -> pl.DataFrame:
-    """Who was active on which day: ``person_id``, ``day``."""
+def active_persons(
+    platform: Platform, window: Window, source: DeltaTable, whose: DeltaTable, columns: Sequence[str] = ()
+) -> pl.LazyFrame:
+    """Whose activity the hours of a window hold: ``person_id``, ``day``, ``columns``; rows may repeat.
+
+    Args:
+        platform: The platform.
+        window: Whole days.
+        source: `silver/activity_hours` at the version to read.
+        whose: `silver/persons` at the version to read.
+        columns: Columns of the hours, wanted besides.
+    """
     lake = platform.lake
-    active = lake.scan(activity_hours.TABLE, window, source).select("raw_id", "event_hour", "day").unique()
+    hours = lake.scan(activity_hours.TABLE, window, source)
+    active = hours.select("raw_id", "event_hour", "day", *columns).unique()
     known = lake.scan(persons.TABLE, handle=whose).select(PERSONS.names())
     times = persons.timed(platform, active, known)
-    return joined(times, known).select("person_id", "day").unique().collect()
-
-
-def _history_before(platform: Platform, day: date, source: DeltaTable, whose: DeltaTable) -> pl.LazyFrame:
-    lake, zone = platform.lake, platform.settings.zone
-    yesterday = day - timedelta(days=1)
-    ledger = lake.scan(computations.TABLE).collect()
-    start = Window.of_days(yesterday, yesterday, zone).start
-    is_there = not ledger.filter(pl.col("window_start") == start, table=TABLE.name).is_empty()
-    if is_there and yesterday not in stale(platform, ledger, yesterday):
-        return lake.scan(TABLE).filter(pl.col("day") == yesterday).select("person_id", "history")
-    reach = Window.of_days(day - timedelta(days=HISTORY_DAYS), yesterday, zone)
-    return history_before(_active_days(platform, reach, source, whose).lazy(), day)
+    return joined(times, known).select("person_id", "day", *columns)

@@ -91,8 +91,8 @@ def straggles() -> pl.Expr:
 
 
 def is_of_people() -> pl.Expr:
-    """Whether an event counts in gold: it is neither a bot's nor a test's."""
-    return ~pl.col("is_bot") & ~pl.col("is_test")
+    """Whether an event counts in gold: it is neither a bot's nor a test's. One without these marks is neither."""
+    return ~(pl.col("is_bot").fill_null(value=False) | pl.col("is_test").fill_null(value=False))
 
 
 def is_id(field: str) -> pl.Expr:

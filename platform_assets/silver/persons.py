@@ -134,9 +134,12 @@ def timed(platform: Platform, activity: pl.LazyFrame, persons: pl.LazyFrame) -> 
 
     Args:
         platform: For the events of such hours.
-        activity: ``raw_id``, ``event_hour``, ``day``.
+        activity: ``raw_id``, ``event_hour``, ``day``; any more columns are events' (platform, country), and an event
+            speaks only for the row that has its values.
         persons: ``raw_id``, ``valid_from``.
     """
+    names = activity.collect_schema().names()
+    others = [name for name in names if name not in {"raw_id", "event_hour", "day"}]
     turns = (
         persons.filter(pl.col("valid_from").dt.truncate("1h") != pl.col("valid_from"))
         .select("raw_id", event_hour=pl.col("valid_from").dt.truncate("1h"))
@@ -152,10 +155,11 @@ def timed(platform: Platform, activity: pl.LazyFrame, persons: pl.LazyFrame) -> 
         .filter(pl.col("event_date").is_in(dates.implode()), is_activity(settings.passive_events))
         .select(
             "occurred_at",
+            *others,
             raw_id=raw_id(),
             event_hour=pl.col("occurred_at").dt.truncate("1h"),
             day=pl.col("occurred_at").dt.convert_time_zone(settings.reporting_timezone).dt.date(),
         )
     )
-    each = split.lazy().join(told, on=["raw_id", "event_hour", "day"])
-    return pl.concat([plain, each.select(*activity.collect_schema().names(), "occurred_at")])
+    each = split.lazy().join(told, on=["raw_id", "event_hour", "day", *others], nulls_equal=True)
+    return pl.concat([plain, each.select(*names, "occurred_at")])

@@ -1,13 +1,12 @@
 """What the numbers mean, against plain Python and against cases written by hand."""
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from platform_assets.semantics.activity import active_users, history_before, next_day
 from platform_assets.semantics.arrivals import ARRIVAL_ORDER, first_arrivals
 from platform_assets.semantics.events import event_time, judged, reasons
 from platform_assets.semantics.watermark import Newest, is_closed, is_final, watermark
@@ -155,28 +154,3 @@ def test_closed_and_final() -> None:
     assert is_closed(NOON, NOON)
     assert not is_final(NOON, NOON, timedelta(days=7))
     assert is_final(NOON, NOON + timedelta(days=7), timedelta(days=7))
-
-
-@given(st.sets(st.tuples(st.sampled_from("abc"), st.integers(0, 70)), max_size=40), st.integers(0, 70))
-def test_histories_and_active_users_equal_the_definition(activity: set[tuple[str, int]], at: int) -> None:
-    start = date(2026, 1, 1)
-    day = start + timedelta(days=at)
-    days = pl.LazyFrame(
-        [(person, start + timedelta(days=n)) for person, n in activity],
-        schema={"person_id": pl.String, "day": pl.Date},
-        orient="row",
-    )
-    today = days.filter(pl.col("day") == day)
-    rolled = next_day(history_before(days, day), today).with_columns(day=pl.lit(day)).collect()
-    expected = {
-        person: sum(1 << k for k in range(28) if (person, at - k) in activity)
-        for person in "abc"
-        if any((person, at - k) in activity for k in range(28))
-    }
-    assert dict(rolled.select("person_id", "history").iter_rows()) == expected
-    if not expected:
-        return
-    counted = active_users(rolled.lazy()).collect().row(0, named=True)
-    for name, span in (("dau", 1), ("wau", 7), ("mau", 28)):
-        assert counted[name] == len({p for p, n in activity if at - span < n <= at})
-    assert counted["stickiness"] == counted["dau"] / counted["mau"]
