@@ -350,26 +350,8 @@ def _rows(events: Frame, specification: Trend, series: Series, window: Window, a
     """The events that a series counts, with ``key``, ``bucket``, ``actor``, ``measured`` and, rolling, ``unit``."""
     measure = series.measure
     own = measure.actor if isinstance(measure, Actors | EventsPerActor) else None
-    counted_actor = own or actor
-    where = series.where + specification.where
-    wanted = {*properties_of(where), *(breakdown.property for breakdown in specification.breakdowns)}
-    if isinstance(measure, OfProperty | DistinctValues):
-        wanted.add(measure.property)
-    counted = with_matches(events, [("is_counted", series.events)], actor)
-    counted = with_properties(counted, wanted - set(series.events.properties))
     looked_back = measure.within_days if isinstance(measure, Actors) and measure.within_days else 0
-    since = window.start
-    if looked_back:
-        # From the bucket's first day, should the window begin later in it (`as_of`); a day more for changes of clocks.
-        first = start_of(_buckets(window, specification)[0], specification.interval, specification.week_start)
-        since = min(since, first.replace(tzinfo=specification.zone)) - timedelta(days=looked_back + 1)
-    occurred = nw.col("occurred_at")
-    counted = counted.filter(
-        nw.col("is_counted")
-        & holds(AllOf(all=where))
-        & (occurred >= nw.lit(since.astimezone(UTC)))
-        & (occurred < nw.lit(window.end.astimezone(UTC)))
-    )
+    counted = _counted(events, specification, series, window, actor, looked_back)
     if looked_back:
         unit: Interval = "hour" if specification.interval == "hour" else "day"
         counted = with_buckets(counted, unit, specification.zone, specification.week_start, name="unit")
@@ -379,7 +361,7 @@ def _rows(events: Frame, specification: Trend, series: Series, window: Window, a
         counted = with_buckets(counted, specification.interval, specification.zone, specification.week_start)
     texts = _breakdown_texts(counted, specification.breakdowns)
     key = nw.concat_str([text.fill_null(_MISSING) for text in texts], separator=_BETWEEN) if texts else nw.lit("")
-    columns = [key.alias("key"), nw.col("unit" if looked_back else "bucket"), nw.col(counted_actor).alias("actor")]
+    columns = [key.alias("key"), nw.col("unit" if looked_back else "bucket"), nw.col(own or actor).alias("actor")]
     if isinstance(measure, OfProperty):
         columns.append(number(nw.col(property_column(measure.property))).alias("measured"))
         if measure.once_per is not None:
@@ -387,6 +369,28 @@ def _rows(events: Frame, specification: Trend, series: Series, window: Window, a
     elif isinstance(measure, DistinctValues):
         columns.append(nw.col(property_column(measure.property)).alias("measured"))
     return counted.select(*columns)
+
+
+def _counted(
+    events: Frame, specification: Trend, series: Series, window: Window, actor: str, looked_back: int
+) -> Frame:
+    """The events of a window, and of the days before that are looked back at, that a series counts."""
+    since = window.start
+    if looked_back:
+        # From the bucket's first day, should the window begin later in it (`as_of`); a day more for changes of clocks.
+        first = start_of(_buckets(window, specification)[0], specification.interval, specification.week_start)
+        since = min(since, first.replace(tzinfo=specification.zone)) - timedelta(days=looked_back + 1)
+    where = series.where + specification.where
+    wanted = {*properties_of(where), *(breakdown.property for breakdown in specification.breakdowns)}
+    if isinstance(series.measure, OfProperty | DistinctValues):
+        wanted.add(series.measure.property)
+    is_before_end = nw.col("occurred_at") < nw.lit(window.end.astimezone(UTC))
+    is_since = nw.col("occurred_at") >= nw.lit(since.astimezone(UTC))
+    # What was the first ever is told by all of history; else only the window is read, its properties last of all.
+    read = events.filter(is_before_end if series.events.first_ever else is_before_end & is_since)
+    counted = with_matches(read, [("is_counted", series.events)], actor).filter(nw.col("is_counted") & is_since)
+    counted = with_properties(counted, wanted - set(series.events.properties))
+    return counted.filter(holds(AllOf(all=where))) if where else counted
 
 
 def _breakdown_texts(counted: Frame, breakdowns: Sequence[Breakdown]) -> list[nw.Expr]:
@@ -502,14 +506,11 @@ def _rolling(rows: Frame, measure: Actors, specification: Trend, window: Window)
     passed = nw.col("unit") + length
     until = nw.when(nw.col("again") < passed).then(nw.col("again")).otherwise(passed)
     active = active.with_columns(until=until)
-    more = collected(active.group_by("key", "unit").agg(nw.len().alias("change")))
-    less = collected(active.group_by("key", "until").agg(nw.len().alias("change")))
-    changes = pl.concat(
-        [
-            more.select("key", pl.col("unit").cast(pl.Int64), pl.col("change").cast(pl.Int64)),
-            less.select("key", pl.col("until").cast(pl.Int64).alias("unit"), -pl.col("change").cast(pl.Int64)),
-        ]
-    )
+    spans = collected(active.group_by("key", "unit", "until").agg(nw.len().alias("actors")))
+    spans = spans.with_columns(pl.col("unit", "until", "actors").cast(pl.Int64))
+    more = spans.select("key", "unit", pl.col("actors").alias("change"))
+    less = spans.select("key", pl.col("until").alias("unit"), -pl.col("actors").alias("change"))
+    changes = pl.concat([more, less])
     level = changes.group_by("key", "unit").agg(pl.col("change").sum()).sort("key", "unit")
     level = level.with_columns(value=pl.col("change").cum_sum().over("key", order_by="unit"))
     buckets = _buckets(window, specification)
