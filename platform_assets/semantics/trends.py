@@ -68,11 +68,13 @@ class Actors(Specification):
         within_days: Of the last so many days instead of the bucket alone, up to and including its last day (of an
             hour: so many times 24 hours, up to and including it). Weekly actives are 7, monthly 28 (a choice:
             semantics 5; others count 30).
+        actor: Who is counted instead of `trend`'s actor: a column, like that of a group.
         as_of: Of a week or month, the days up to its last day that is in the window, or up to its first (a choice).
     """
 
     kind: Literal["actors"] = "actors"
     within_days: int | None = Field(default=None, ge=1)
+    actor: str | None = None
     as_of: Literal["end", "start"] = "end"
 
 
@@ -94,10 +96,17 @@ class OfProperty(Specification):
 
 
 class EventsPerActor(Specification):
-    """An average, maximum, … of how many events each actor has who has any."""
+    """An average, maximum, … of how many events each actor has who has any.
+
+    Attributes:
+        kind: Which measure this is.
+        aggregate: As of `OfProperty`.
+        actor: Whose events instead of those of `trend`'s actor: a column, like that of a group.
+    """
 
     kind: Literal["events_per_actor"] = "events_per_actor"
     aggregate: Aggregate = "average"
+    actor: str | None = None
 
 
 class DistinctValues(Specification):
@@ -152,6 +161,8 @@ class Trend(Specification):
         interval: The length of a bucket.
         whole: Whether one number of the whole window is told instead of one a bucket.
         cumulative: Whether each bucket adds to those before; an actor or value counts when first seen.
+        smoothed_over: Of how many buckets, the last of them its own, each bucket tells the average; fewer at the
+            beginning of the window.
         where: What must hold of the events of every series.
         breakdowns: What each series is split by.
         breakdown_limit: How many values are told, those with the most; the rest is one value, *other*.
@@ -167,6 +178,7 @@ class Trend(Specification):
     interval: Interval = "day"
     whole: bool = False
     cumulative: bool = False
+    smoothed_over: int = Field(default=1, ge=1)
     where: tuple[Condition, ...] = ()
     breakdowns: tuple[Breakdown, ...] = ()
     breakdown_limit: int = Field(default=25, ge=1)
@@ -180,8 +192,8 @@ class Trend(Specification):
     def _makes_sense(self) -> Trend:
         if self.formula is not None:
             parsed_formula(self.formula, len(self.series))
-        if self.cumulative and self.whole:
-            msg = "cumulative adds up buckets; with whole there are none"
+        if self.whole and (self.cumulative or self.smoothed_over > 1):
+            msg = "cumulative and smoothed_over are over buckets; with whole there are none"
             raise ValueError(msg)
         for at, series in enumerate(self.series):
             kind = series.measure.kind
@@ -324,6 +336,9 @@ def _line(events: Frame, specification: Trend, series: Series, window: Window, a
     line = line.select("key", "bucket", value.fill_null(0.0) if is_zero else value)
     if specification.cumulative:
         line = line.with_columns(pl.col("value").cum_sum().over("key", order_by="bucket"))
+    if specification.smoothed_over > 1:
+        average = pl.col("value").rolling_mean(specification.smoothed_over, min_samples=1)
+        line = line.with_columns(average.over("key", order_by="bucket"))
     return line
 
 
@@ -334,25 +349,9 @@ def _may_be_nothing(measure: Measure) -> bool:
 def _rows(events: Frame, specification: Trend, series: Series, window: Window, actor: str) -> Frame:
     """The events that a series counts, with ``key``, ``bucket``, ``actor``, ``measured`` and, rolling, ``unit``."""
     measure = series.measure
-    where = series.where + specification.where
-    wanted = {*properties_of(where), *(breakdown.property for breakdown in specification.breakdowns)}
-    if isinstance(measure, OfProperty | DistinctValues):
-        wanted.add(measure.property)
-    counted = with_matches(events, [("is_counted", series.events)], actor)
-    counted = with_properties(counted, wanted - set(series.events.properties))
+    own = measure.actor if isinstance(measure, Actors | EventsPerActor) else None
     looked_back = measure.within_days if isinstance(measure, Actors) and measure.within_days else 0
-    since = window.start
-    if looked_back:
-        # From the bucket's first day, should the window begin later in it (`as_of`); a day more for changes of clocks.
-        first = start_of(_buckets(window, specification)[0], specification.interval, specification.week_start)
-        since = min(since, first.replace(tzinfo=specification.zone)) - timedelta(days=looked_back + 1)
-    occurred = nw.col("occurred_at")
-    counted = counted.filter(
-        nw.col("is_counted")
-        & holds(AllOf(all=where))
-        & (occurred >= nw.lit(since.astimezone(UTC)))
-        & (occurred < nw.lit(window.end.astimezone(UTC)))
-    )
+    counted = _counted(events, specification, series, window, actor, looked_back)
     if looked_back:
         unit: Interval = "hour" if specification.interval == "hour" else "day"
         counted = with_buckets(counted, unit, specification.zone, specification.week_start, name="unit")
@@ -362,7 +361,7 @@ def _rows(events: Frame, specification: Trend, series: Series, window: Window, a
         counted = with_buckets(counted, specification.interval, specification.zone, specification.week_start)
     texts = _breakdown_texts(counted, specification.breakdowns)
     key = nw.concat_str([text.fill_null(_MISSING) for text in texts], separator=_BETWEEN) if texts else nw.lit("")
-    columns = [key.alias("key"), nw.col("unit" if looked_back else "bucket"), nw.col(actor).alias("actor")]
+    columns = [key.alias("key"), nw.col("unit" if looked_back else "bucket"), nw.col(own or actor).alias("actor")]
     if isinstance(measure, OfProperty):
         columns.append(number(nw.col(property_column(measure.property))).alias("measured"))
         if measure.once_per is not None:
@@ -370,6 +369,28 @@ def _rows(events: Frame, specification: Trend, series: Series, window: Window, a
     elif isinstance(measure, DistinctValues):
         columns.append(nw.col(property_column(measure.property)).alias("measured"))
     return counted.select(*columns)
+
+
+def _counted(
+    events: Frame, specification: Trend, series: Series, window: Window, actor: str, looked_back: int
+) -> Frame:
+    """The events of a window, and of the days before that are looked back at, that a series counts."""
+    since = window.start
+    if looked_back:
+        # From the bucket's first day, should the window begin later in it (`as_of`); a day more for changes of clocks.
+        first = start_of(_buckets(window, specification)[0], specification.interval, specification.week_start)
+        since = min(since, first.replace(tzinfo=specification.zone)) - timedelta(days=looked_back + 1)
+    where = series.where + specification.where
+    wanted = {*properties_of(where), *(breakdown.property for breakdown in specification.breakdowns)}
+    if isinstance(series.measure, OfProperty | DistinctValues):
+        wanted.add(series.measure.property)
+    is_before_end = nw.col("occurred_at") < nw.lit(window.end.astimezone(UTC))
+    is_since = nw.col("occurred_at") >= nw.lit(since.astimezone(UTC))
+    # What was the first ever is told by all of history; else only the window is read, its properties last of all.
+    read = events.filter(is_before_end if series.events.first_ever else is_before_end & is_since)
+    counted = with_matches(read, [("is_counted", series.events)], actor).filter(nw.col("is_counted") & is_since)
+    counted = with_properties(counted, wanted - set(series.events.properties))
+    return counted.filter(holds(AllOf(all=where))) if where else counted
 
 
 def _breakdown_texts(counted: Frame, breakdowns: Sequence[Breakdown]) -> list[nw.Expr]:
@@ -485,14 +506,11 @@ def _rolling(rows: Frame, measure: Actors, specification: Trend, window: Window)
     passed = nw.col("unit") + length
     until = nw.when(nw.col("again") < passed).then(nw.col("again")).otherwise(passed)
     active = active.with_columns(until=until)
-    more = collected(active.group_by("key", "unit").agg(nw.len().alias("change")))
-    less = collected(active.group_by("key", "until").agg(nw.len().alias("change")))
-    changes = pl.concat(
-        [
-            more.select("key", pl.col("unit").cast(pl.Int64), pl.col("change").cast(pl.Int64)),
-            less.select("key", pl.col("until").cast(pl.Int64).alias("unit"), -pl.col("change").cast(pl.Int64)),
-        ]
-    )
+    spans = collected(active.group_by("key", "unit", "until").agg(nw.len().alias("actors")))
+    spans = spans.with_columns(pl.col("unit", "until", "actors").cast(pl.Int64))
+    more = spans.select("key", "unit", pl.col("actors").alias("change"))
+    less = spans.select("key", pl.col("until").alias("unit"), -pl.col("actors").alias("change"))
+    changes = pl.concat([more, less])
     level = changes.group_by("key", "unit").agg(pl.col("change").sum()).sort("key", "unit")
     level = level.with_columns(value=pl.col("change").cum_sum().over("key", order_by="unit"))
     buckets = _buckets(window, specification)

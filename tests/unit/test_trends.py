@@ -116,7 +116,7 @@ def _values(
                 if measure.as_of == "start":
                     end = start_of(bucket, asked.interval, asked.week_start)
             days = {end.date() - timedelta(days=back) for back in range(measure.within_days)}
-            values.append(float(len({row[0] for row in rows if _local(row[1], asked).date() in days} - {None})))
+            values.append(_value([row for row in rows if _local(row[1], asked).date() in days], measure))
             continue
         within = [
             row
@@ -131,14 +131,14 @@ def _value(rows: Sequence[Any], measure: Measure) -> float | None:
     if isinstance(measure, Events):
         return float(len(rows))
     if isinstance(measure, Actors):
-        return float(len({row[0] for row in rows} - {None}))
+        return float(len({_actor(row, measure) for row in rows} - {None}))
     if isinstance(measure, DistinctValues):
         return float(len({row[3].get("plan") for row in rows} - {None}))
     if isinstance(measure, EventsPerActor):
         each: dict[Any, int] = defaultdict(int)
         for row in rows:
-            if row[0] is not None:
-                each[row[0]] += 1
+            if _actor(row, measure) is not None:
+                each[_actor(row, measure)] += 1
         return _aggregate(list(each.values()), measure.aggregate)
     if measure.once_per is not None:
         sessions: dict[Any, list[float]] = defaultdict(list)
@@ -147,6 +147,11 @@ def _value(rows: Sequence[Any], measure: Measure) -> float | None:
                 sessions[row[3].get("session")].append(row[3]["n"])
         return _aggregate([max(numbers) for numbers in sessions.values()], measure.aggregate)
     return _aggregate([row[3]["n"] for row in rows if isinstance(row[3].get("n"), int | float)], measure.aggregate)
+
+
+def _actor(row: Any, measure: Actors | EventsPerActor) -> str | None:
+    who: str | None = row[0] if measure.actor is None else row[3].get("session")
+    return who
 
 
 def _aggregate(numbers: Sequence[float], aggregate: str) -> float | None:
@@ -214,6 +219,8 @@ MEASURES: dict[str, Measure] = {
     "each": EventsPerActor(),
     "each at most": EventsPerActor(aggregate="maximum"),
     "each p75": EventsPerActor(aggregate="p75"),
+    "sessions, weekly": Actors(within_days=7, actor="session_id"),
+    "each session": EventsPerActor(actor="session_id", aggregate="minimum"),
     "plans": DistinctValues(property="properties.plan"),
 }
 
@@ -400,6 +407,18 @@ def test_the_first_ever_event_must_hold_what_is_asked_besides() -> None:
     assert trend(frame(rows).lazy(), asked, MARCH)["value"].to_list() == [1.0, 2.0]
 
 
+def test_numbers_are_smoothed_over_the_buckets_before() -> None:
+    rows = [("a", at(day), "x", {"p": str(day % 2)}) for day in (2, 2, 2, 2, 3, 4, 4)]
+    window = Window(at(2, 0), at(6, 0))
+    asked = Trend(series=(Series(events=ANY),), smoothed_over=2)
+    assert trend(frame(rows).lazy(), asked, window)["value"].to_list() == [4.0, 2.5, 1.5, 1.0]
+    split = asked.model_copy(update={"breakdowns": (Breakdown(property="properties.p"),)})
+    assert told(trend(frame(rows).lazy(), split, window)) == {
+        ("current", 0, ("0",)): [4.0, 2.0, 1.0, 1.0],
+        ("current", 0, ("1",)): [0.0, 0.5, 0.5, 0.0],
+    }
+
+
 def test_the_previous_window_begins_and_ends_alike() -> None:
     # Over the change of clocks at the end of March: days are days of the clock.
     asked = one(Events())
@@ -451,7 +470,8 @@ def test_a_formula_takes_a_value_that_a_series_lacks_as_nothing() -> None:
     {
         "A + C": "names 'C'; there are the series A, B",
         "A + ": "invalid syntax",
-        "__import__('os')": "names '__import__'",
+        "__import__('os')": "Call is no arithmetic",
+        "exec": "names 'exec'",
         "A.real": "Attribute is no arithmetic",
         "A if B else A": "IfExp is no arithmetic",
         "A + True": "Constant is no arithmetic",
@@ -472,6 +492,8 @@ def test_what_makes_no_sense() -> None:
         one(EventsPerActor(), cumulative=True)
     with pytest.raises(ValidationError, match="with whole there are none"):
         one(Events(), cumulative=True, whole=True)
+    with pytest.raises(ValidationError, match="with whole there are none"):
+        one(Events(), smoothed_over=7, whole=True)
     with pytest.raises(ValidationError, match="shortest interval is hour"):
         one(Actors(within_days=7), interval="minute")
     with pytest.raises(ValueError, match="not after its start"):

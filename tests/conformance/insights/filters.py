@@ -226,8 +226,12 @@ def overall(world: World, query: Query) -> tuple[Condition, ...]:
     """
     asked = query.body if query.legacy is None else query.legacy
     own = conditions(world, asked.get("properties"))
-    leaves_out = asked.get("filterTestAccounts", asked.get("filter_test_accounts"))
-    return (*own, *conditions(world, _TEST_ACCOUNTS)) if leaves_out in (True, "true") else own
+    if asked.get("filterTestAccounts", asked.get("filter_test_accounts")) not in (True, "true"):
+        return own
+    if world.cohorts:
+        msg = "test accounts that the project tells by a cohort: which is not in the case"
+        raise OutOfScope(msg)
+    return (*own, *conditions(world, _TEST_ACCOUNTS))
 
 
 def _listed(found: Any) -> Sequence[Mapping[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -53,6 +54,7 @@ class _Asked:
     interval: Interval
     display: str
     formula: str | None
+    smoothing: int
     compare: bool
     compare_to: str | None
     breakdown: Mapping[str, Any]
@@ -77,6 +79,7 @@ def answer(world: World, query: Query) -> dict[str, Any]:
         interval=asked.interval,
         whole=asked.display in _OF_THE_WHOLE,
         cumulative=_is_cumulative(asked, series),
+        smoothed_over=1 if asked.display in _OF_THE_WHOLE else asked.smoothing,
         where=where,
         breakdown_limit=int(asked.breakdown.get("breakdown_limit") or 25),
         other="left_out" if asked.breakdown.get("breakdown_hide_other_aggregation") else "summed",
@@ -110,6 +113,7 @@ def _asked(query: Query) -> _Asked:
             interval=_interval(legacy.get("interval")),
             display=legacy.get("display") or "ActionsLineGraph",
             formula=legacy.get("formula"),
+            smoothing=int(legacy.get("smoothing_intervals") or 1),
             compare=legacy.get("compare") in (True, "true"),
             compare_to=legacy.get("compare_to"),
             breakdown=breakdown,
@@ -120,6 +124,7 @@ def _asked(query: Query) -> _Asked:
         interval=_interval(query.body.get("interval")),
         display=shown.get("display") or "ActionsLineGraph",
         formula=shown.get("formula"),
+        smoothing=int(shown.get("smoothingIntervals") or 1),
         compare=bool(compare.get("compare")),
         compare_to=compare.get("compare_to"),
         breakdown=query.body.get("breakdownFilter") or {},
@@ -135,17 +140,17 @@ def _interval(found: str | None) -> Interval:
 
 
 def _series(world: World, found: Mapping[str, Any], predicate: EventPredicate) -> tuple[str, Series]:
-    math = found.get("math") or "total"
+    asked = found.get("math") or "total"
     label = predicate.name or "All events"
-    if math == "first_time_for_user":
+    if asked == "first_time_for_user":
         # Theirs is the first event of the name; the filters are then on that one.
         first = entity(world, found, with_properties=False).model_copy(update={"first_ever": True})
         where = conditions(world, found.get("properties"))
         return label, Series(events=first, where=where, measure=Actors())
-    return label, Series(events=predicate, measure=_measure(found, math))
+    return label, Series(events=predicate, measure=_measure(found, asked))
 
 
-def _measure(found: Mapping[str, Any], math: str) -> Measure:
+def _measure(found: Mapping[str, Any], asked: str) -> Measure:
     simple: Mapping[str, Measure] = {
         "total": Events(),
         "dau": Actors(),
@@ -153,20 +158,25 @@ def _measure(found: Mapping[str, Any], math: str) -> Measure:
         "monthly_active": Actors(within_days=30, as_of="start"),
         "unique_session": DistinctValues(property="session_id"),
     }
-    if math in simple:
-        return simple[math]
-    if math == "unique_group":
-        return DistinctValues(property=f"group_{found.get('math_group_type_index') or 0}")
-    if math.endswith("_count_per_actor"):
-        return EventsPerActor(aggregate=_AGGREGATES[math.removesuffix("_count_per_actor")])
-    if math not in _AGGREGATES:
-        msg = f"the measure {math!r}"
+    if asked in simple:
+        return simple[asked]
+    if asked == "unique_group":
+        return Actors(actor=f"group_{found.get('math_group_type_index') or 0}")
+    if asked.endswith("_count_per_actor"):
+        group = found.get("math_group_type_index")
+        actor = None if group is None else f"group_{group}"
+        return EventsPerActor(aggregate=_AGGREGATES[asked.removesuffix("_count_per_actor")], actor=actor)
+    if asked not in _AGGREGATES:
+        msg = f"the measure {asked!r}"
         raise OutOfScope(msg)
-    name = found["math_property"]
+    name = found.get("math_property")
+    if name is None:
+        msg = "measures of a property without saying of which"
+        raise OutOfScope(msg)
     if name == "$session_duration":
-        return OfProperty(property=reference(name, "session"), aggregate=_AGGREGATES[math], once_per="session_id")
+        return OfProperty(property=reference(name, "session"), aggregate=_AGGREGATES[asked], once_per="session_id")
     kind = {"person_properties": "person"}.get(str(found.get("math_property_type")), "event")
-    return OfProperty(property=reference(name, kind), aggregate=_AGGREGATES[math])
+    return OfProperty(property=reference(name, kind), aggregate=_AGGREGATES[asked])
 
 
 def _is_cumulative(asked: _Asked, series: Sequence[Series]) -> bool:
@@ -258,6 +268,8 @@ def _results(
     by = ["period", "series", "rank"]
     for (period, series, _), line in rows.group_by(by, maintain_order=True):
         values = [0 if value is None else value for value in line["value"]]
+        if specification.smoothed_over > 1:
+            values = [math.floor(value) for value in values]
         result: dict[str, Any] = {
             "data": values,
             "count": sum(values),
