@@ -138,11 +138,11 @@ def _confirmed(console: Console, question: str) -> bool:
 
 
 def _dictionary(options: argparse.Namespace, console: Console) -> int:
-    from platform_assets.definitions import TABLES  # noqa: PLC0415
+    from platform_assets.definitions import tables  # noqa: PLC0415
     from platform_assets.table import data_dictionary, data_model  # noqa: PLC0415
 
     status = 0
-    for name, text in ((DICTIONARY, data_dictionary(TABLES)), (DATA_MODEL, data_model(TABLES))):
+    for name, text in ((DICTIONARY, data_dictionary(tables())), (DATA_MODEL, data_model(tables()))):
         file = ROOT / name
         if options.check:
             if not file.exists() or file.read_text(encoding="utf-8") != text:

@@ -292,10 +292,10 @@ def visit(stack: Stack, console: Console, *, mend: bool) -> int:
     Raises:
         StackRefused: Mending was asked for beside a writer.
     """
-    from platform_assets.definitions import TABLES  # noqa: PLC0415 - a second, which `--help` need not wait for
+    from platform_assets.definitions import tables  # noqa: PLC0415 - a second, which `--help` need not wait for
 
     settings = stack.settings()
-    doctor = Doctor(Lake.from_settings(settings), settings, TABLES)
+    doctor = Doctor(Lake.from_settings(settings), settings, tables())
     if not mend:
         return _tell(doctor.examine(), console, local="://" not in settings.lake_url)
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 import dagster as dg
@@ -23,6 +24,8 @@ from platform_assets.feeds.job import FEEDS, no_file_set_aside, take_files
 from platform_assets.feeds.rebuilding import rebuild as rebuild_feed
 from platform_assets.first_assets import FIRSTS_POOL, take_in_firsts
 from platform_assets.gold import active_users, fact_events, live_metrics, person_days
+from platform_assets.gold.daily_numbers import DailyNumber
+from platform_assets.gold.metric_numbers import own_numbers
 from platform_assets.identity_assets import IDENTITY_POOL, no_super_nodes, persons_asset, preview_persons
 from platform_assets.maintenance import maintain, nightly, nightly_maintenance, regular_maintenance
 from platform_assets.ops import computations
@@ -81,20 +84,33 @@ TABLES: tuple[Table, ...] = (
     *(feed.table for feed in FEEDS),
     computations.TABLE,
 )
-"""Every table, in the order in which data flows."""
+"""Every table that is declared in Python, in the order in which data flows."""
 
 
-def create_tables(lake: Lake) -> None:
+def tables(numbers: Sequence[DailyNumber] | None = None) -> tuple[Table, ...]:
+    """Every table: those of Python, and those of metrics.
+
+    Args:
+        numbers: The metrics; by default the project's own.
+
+    Raises:
+        MetricFileError: A file of the project's metrics is wrong.
+    """
+    return (*TABLES, *(number.table for number in (own_numbers() if numbers is None else numbers)))
+
+
+def create_tables(lake: Lake, numbers: Sequence[DailyNumber] | None = None) -> None:
     """Create every table that is missing.
 
     Raises:
         SchemaMismatch: A table exists with other columns than declared.
+        MetricFileError: A file of the project's metrics is wrong.
     """
-    for table in TABLES:
+    for table in tables(numbers):
         lake.create(table)
 
 
-def assets(partitions: Partitions) -> list[dg.AssetsDefinition | dg.AssetSpec]:
+def assets(partitions: Partitions, numbers: Sequence[DailyNumber]) -> list[dg.AssetsDefinition | dg.AssetSpec]:
     """The assets of all tables."""
     silver, received = events.TABLE, [stream.table for stream in STREAMS]
     of_events = [stream.table for stream in EVENT_STREAMS]
@@ -133,6 +149,7 @@ def assets(partitions: Partitions) -> list[dg.AssetsDefinition | dg.AssetSpec]:
             partitions,
         ),
         ledger_spec(dimension_changes.TABLE, [join.dimension.table for join in fact_events.JOINS]),
+        *(rebuilt_asset(number.table, number.upstream, number.rebuild, partitions) for number in numbers),
         *(rebuilt_asset(feed.table, [partner_files.TABLE], partial(rebuild_feed, feed), partitions) for feed in FEEDS),
         ledger_spec(landed_files.TABLE),
         ledger_spec(partner_files.TABLE, [landed_files.TABLE]),
@@ -142,17 +159,22 @@ def assets(partitions: Partitions) -> list[dg.AssetsDefinition | dg.AssetSpec]:
     ]
 
 
-def build_defs(platform: Platform) -> dg.Definitions:
+def build_defs(platform: Platform, numbers: Sequence[DailyNumber] | None = None) -> dg.Definitions:
     """Everything that Dagster loads. Connects to nothing; the tables are made by what runs first.
 
     Args:
         platform: The lake, the settings and the way to Kafka; tests pass their own.
+        numbers: The metrics; by default the project's own.
+
+    Raises:
+        MetricFileError: A file of the project's metrics is wrong.
     """
     # Sensors import the assets, so they are imported where everything is put together.
     from sensors.due_partitions import check_latest_due, hourly_checks  # noqa: PLC0415
     from sensors.first_events import first_events  # noqa: PLC0415
     from sensors.landed_files import landed_files as landed_files_sensor  # noqa: PLC0415
     from sensors.micro_batches import changes, micro_batches  # noqa: PLC0415
+    from sensors.numbers import number_restatements, restate_numbers  # noqa: PLC0415
     from sensors.restatement import (  # noqa: PLC0415
         fact_restatements,
         restate_days,
@@ -163,11 +185,14 @@ def build_defs(platform: Platform) -> dg.Definitions:
     )
 
     partitions = platform.partitions
+    numbers = own_numbers() if numbers is None else numbers
+    declared = tables(numbers)
+    restate = restate_numbers(numbers)
     return dg.Definitions(
-        assets=assets(partitions),
+        assets=assets(partitions, numbers),
         asset_checks=[
-            *(asset_check(check, partitions) for check in checks_of(TABLES)),
-            *(whole_address_check(t) for t in TABLES if t.partitions is None and keeps_addresses_out(t)),
+            *(asset_check(check, partitions) for check in checks_of(declared)),
+            *(whole_address_check(t) for t in declared if t.partitions is None and keeps_addresses_out(t)),
             no_file_set_aside,
             no_super_nodes,
         ],
@@ -185,8 +210,17 @@ def build_defs(platform: Platform) -> dg.Definitions:
             restate_hours,
             restate_days,
             restate_facts,
+            restate,
         ],
-        sensors=[micro_batches, changes, landed_files_sensor, restatements, fact_restatements, first_events],
+        sensors=[
+            micro_batches,
+            changes,
+            landed_files_sensor,
+            restatements,
+            fact_restatements,
+            number_restatements(numbers, restate),
+            first_events,
+        ],
         schedules=[regular_maintenance, nightly_maintenance, hourly_checks],
         resources={"platform": platform},
         executor=dg.in_process_executor,

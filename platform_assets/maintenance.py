@@ -267,9 +267,9 @@ def _maintained(platform: Platform) -> Iterator[tuple[Table, dict[str, int]]]:
 
 
 def _all_tables() -> tuple[Table, ...]:
-    from platform_assets.definitions import TABLES  # noqa: PLC0415 - the composition imports this module
+    from platform_assets.definitions import tables  # noqa: PLC0415 - the composition imports this module
 
-    return TABLES
+    return tables()
 
 
 def _files(handle: DeltaTable) -> pl.DataFrame:

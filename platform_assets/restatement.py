@@ -19,7 +19,9 @@ from zoneinfo import ZoneInfo
 
 import polars as pl
 
+from partitions import Window
 from platform_assets.semantics.activity import HISTORY_DAYS
+from platform_assets.semantics.watermark import is_closed, is_final
 
 _HOUR = timedelta(hours=1)
 
@@ -65,34 +67,45 @@ def stale_hours(touched: pl.DataFrame, computed: pl.DataFrame) -> list[datetime]
     return stale["event_hour"].sort().to_list()
 
 
-def stale_histories(hours: pl.DataFrame, computed: pl.DataFrame, last_day: date, zone: ZoneInfo) -> list[date]:
-    """Days whose 28-day history reaches an hour that was computed after they were.
+HISTORY = range(HISTORY_DAYS)
+"""The days, counted from a day of activity, whose 28-day history it is in."""
+
+
+def stale_histories(
+    hours: pl.DataFrame, computed: pl.DataFrame, last_day: date, zone: ZoneInfo, reach: range = HISTORY
+) -> list[date]:
+    """Days that read an hour which was computed after they were.
 
     Args:
-        hours: Computations of `silver/activity_hours`: windows and ``table_version``.
-        computed: Computations of `gold/person_days` from them: windows and ``upstream_version``.
+        hours: Computations of the hours' table: windows and ``table_version``.
+        computed: Computations of the days' table from them: windows and ``upstream_version``.
         last_day: The open day; there is nothing after it.
         zone: The reporting timezone.
+        reach: Which days read an hour, counted from its own day: of a table whose days look three days ahead, those
+            from -3 to 0.
     """
     newest: dict[date, int] = {}
     for start, version in _by_hour(hours).group_by("event_hour").agg(pl.col("table_version").max()).iter_rows():
         # An hour that holds a midnight of a zone with half-hour offsets belongs to two days.
         for day in {_day(start, zone), _day(start + _HOUR - timedelta(microseconds=1), zone)}:
             newest[day] = max(newest.get(day, -1), version)
-    return _behind(_reached(newest, last_day), _by_day(computed, "upstream_version", zone))
+    return _behind(_reached(newest, last_day, reach), _by_day(computed, "upstream_version", zone))
 
 
-def stale_identities(changes: pl.DataFrame, computed: pl.DataFrame, last_day: date, zone: ZoneInfo) -> list[date]:
-    """Days whose 28-day history reaches a day that changed hands with a later resolution than they know.
+def stale_identities(
+    changes: pl.DataFrame, computed: pl.DataFrame, last_day: date, zone: ZoneInfo, reach: range = HISTORY
+) -> list[date]:
+    """Days that read a day which changed hands with a later resolution than they know.
 
     Args:
         changes: `silver/person_changes` up to the resolution that holds: ``day``, ``resolution``.
-        computed: Computations of `gold/person_days` from `silver/persons`: windows and ``upstream_version``.
+        computed: Computations of the days' table from `silver/persons`: windows and ``upstream_version``.
         last_day: The open day; there is nothing after it.
         zone: The reporting timezone.
+        reach: As in `stale_histories`.
     """
     newest = dict(changes.group_by("day").agg(pl.col("resolution").max()).iter_rows())
-    return _behind(_reached(newest, last_day), _by_day(computed, "upstream_version", zone))
+    return _behind(_reached(newest, last_day, reach), _by_day(computed, "upstream_version", zone))
 
 
 def stale_attributes(changes: pl.DataFrame, computed: pl.DataFrame) -> list[datetime]:
@@ -139,6 +152,34 @@ def stale_attributes(changes: pl.DataFrame, computed: pl.DataFrame) -> list[date
         pl.col("until") > pl.col("event_hour"),
     )
     return pl.concat([named["event_hour"], unseen["event_hour"]]).unique().sort().to_list()
+
+
+def ripened(
+    computed: pl.DataFrame, watermark: datetime | None, allowed_lateness: timedelta, ahead: timedelta, zone: ZoneInfo
+) -> list[date]:
+    """Days that were computed as open or not final, and by now are more.
+
+    Args:
+        computed: Computations of the table: windows, ``watermark`` (as of then) and ``computed_at``.
+        watermark: Of the stream, now.
+        allowed_lateness: Of the stream.
+        ahead: How long after its end a day still reads events.
+        zone: The reporting timezone.
+    """
+    known: dict[date, tuple[datetime, datetime | None]] = {}
+    for start, end, seen, at in computed.select("window_start", "window_end", "watermark", "computed_at").iter_rows():
+        day = _day(start, zone)
+        while day <= _day(end - timedelta(microseconds=1), zone):
+            if day not in known or known[day][0] < at:
+                known[day] = (at, seen)
+            day += timedelta(days=1)
+    found = []
+    for day, (_, seen) in known.items():
+        end = Window.of_days(day, day, zone).end + ahead
+        was, now = ((is_closed(end, mark), is_final(end, mark, allowed_lateness)) for mark in (seen, watermark))
+        if was != now:
+            found.append(day)
+    return sorted(found)
 
 
 def stale_days(upstream: pl.DataFrame, computed: pl.DataFrame, zone: ZoneInfo) -> list[date]:
@@ -193,12 +234,12 @@ def ranges(starts: Iterable[datetime], gap: timedelta, longest: timedelta) -> li
     return found
 
 
-def _reached(newest: dict[date, int], last_day: date) -> dict[date, int]:
-    """The versions that days must know of, when each day's is to be known for 28 days."""
+def _reached(newest: dict[date, int], last_day: date, reach: range) -> dict[date, int]:
+    """The versions that days must know of, when each day's is to be known in its reach."""
     wanted: dict[date, int] = {}
     for day, version in newest.items():
-        for ahead in range(HISTORY_DAYS):
-            reached = day + timedelta(days=ahead)
+        for away in reach:
+            reached = day + timedelta(days=away)
             if reached <= last_day:
                 wanted[reached] = max(wanted.get(reached, -1), version)
     return wanted

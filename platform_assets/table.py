@@ -235,7 +235,7 @@ def data_model(tables: Sequence[Table]) -> str:
             "| --- | --- | --- | --- | --- | --- | --- |",
         ]
         lines += [
-            f"| `{table.name.split('/')[1]}` | {table.grain} | {', '.join(table.key)} | {table.partitions or ''} "
+            f"| `{table.name.split('/', 1)[1]}` | {table.grain} | {', '.join(table.key)} | {table.partitions or ''} "
             f"| {', '.join(table.partition_by)} | {', '.join(table.cluster_by)} | {table.update} |"
             for table in of_layer
         ]

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 import dagster as dg
 
 from partitions import Grain, Partitions, Window
-from platform_assets.definitions import TABLES
+from platform_assets.definitions import tables
 from platform_assets.platform import Platform
 from platform_assets.quality.checks import checks_of
 from platform_assets.table import Table
@@ -37,7 +37,7 @@ def latest_due(partitions: Partitions, grain: Grain, table: Table, now: datetime
 def judge_latest_due(context: dg.OpExecutionContext, platform: dg.ResourceParam[Platform]) -> None:
     """Evaluate every check on the partition that its table owes now."""
     partitions, now = platform.partitions, platform.clock()
-    for check in checks_of(TABLES):
+    for check in checks_of(tables()):
         grain = check.table.partitions or "hour"
         key = latest_due(partitions, grain, check.table, now)
         if key is None:

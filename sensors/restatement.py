@@ -46,10 +46,11 @@ restate_facts = dg.define_asset_job(
 
 # Hours apart share a run only within a day, so that no day is restated that nothing reached. Days of a timezone
 # with daylight saving are up to 25 hours apart.
-_RANGES = {
+RANGES = {
     "hour": (timedelta(hours=6), timedelta(hours=PARTITIONS_PER_RUN["hour"] - 1)),
     "day": (timedelta(hours=25), timedelta(days=PARTITIONS_PER_RUN["day"] - 1)),
 }
+"""How far partitions of one run may be apart from each other, and from the first to the last."""
 
 
 @dg.sensor(
@@ -144,7 +145,7 @@ def _ripened(platform: Platform) -> Iterator[datetime]:
 
 
 def _requests(platform: Platform, job: str, grain: Grain, starts: list[datetime]) -> Iterator[dg.RunRequest]:
-    for first, last in restatement.ranges(starts, *_RANGES[grain]):
+    for first, last in restatement.ranges(starts, *RANGES[grain]):
         keys = platform.partitions.keys(grain, Window(first, last + timedelta(seconds=1)))
         if keys:
             yield dg.RunRequest(job_name=job, tags={RANGE_START: keys[0], RANGE_END: keys[-1]})

@@ -99,7 +99,8 @@ def with_properties(frame: Frame, references: Iterable[str]) -> Frame:
             raise ValueError(msg)
     whole = [reference for reference in wanted if reference in columns]
     keys = {r: tuple(r.split(".", 1)) for r in wanted if r not in columns}
-    frame = frame.with_columns(nw.col(r).cast(nw.String).alias(property_column(r)) for r in whole)
+    if whole:  # Spark adds no columns that are none
+        frame = frame.with_columns(nw.col(r).cast(nw.String).alias(property_column(r)) for r in whole)
     if not keys:
         return frame
     native, engine = nw.to_native(frame), engine_of(frame)

@@ -217,21 +217,24 @@ def furthest(tried: Frame, by: Sequence[str], *, drop: Literal["person", "attemp
     return ranked.unique(list(by), keep="first", order_by=["rank", *steps]).drop("rank")
 
 
-def summary(counted: Frame, funnel: Funnel, percentiles: Sequence[float] = (0.5, 0.9)) -> pl.DataFrame:
+def summary(
+    counted: Frame, funnel: Funnel, percentiles: Sequence[float] = (0.5, 0.9), by: Sequence[str] = ()
+) -> pl.DataFrame:
     """How many took each step, and how long they needed.
 
     Args:
         counted: One attempt each: `furthest` by the actor and the breakdown's columns.
         funnel: The funnel.
         percentiles: Shares (0 to 1) of those who took a step, whose longest time from the step before is told.
+        by: What else is told apart: ``bucket``.
 
     Returns:
-        The breakdown's columns; ``step`` (from 1), ``name``; ``persons`` who took it; ``from_first`` and
+        ``by``; the breakdown's columns; ``step`` (from 1), ``name``; ``persons`` who took it; ``from_first`` and
         ``from_previous``, their share of those who took the first step and the (required) step before, null of none;
         ``mean_seconds`` and ``p<percent>_seconds`` (linear interpolation) from that step before, null for the first.
-        By breakdown and step.
+        By these and the step.
     """
-    by, steps = funnel.breakdown_columns, range(1, len(funnel.steps) + 1)
+    by, steps = [*by, *funnel.breakdown_columns], range(1, len(funnel.steps) + 1)
     before = {k: max((r for r in steps if r < k and not funnel.steps[r - 1].optional), default=None) for k in steps}
     lasted = {
         k: (nw.col(f"step_{k}_at") - nw.col(f"step_{r}_at")).cast(nw.Float64)

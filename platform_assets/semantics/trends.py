@@ -221,8 +221,9 @@ def trend(
         (Int64, from 0; of a formula 0), ``breakdown`` (list of texts, one for each of the breakdowns; null where the
         value is missing), ``is_other`` (whether these are the values beyond the limit), ``rank`` (from 0: the most
         first, then those with a missing value, then other), ``bucket`` (Int64, as in `calendar`; of the whole, that of
-        the window's start), ``starts`` (when the bucket begins, on the zone's clock: a date, of an hour a naive time), ``value``
-        (Float64), ordered by these. Without breakdowns each series has every bucket; with, each value that has events.
+        the window's start), ``starts`` (when the bucket begins, on the zone's clock: a date, of an hour a naive time),
+        ``value`` (Float64), ordered by these. Without breakdowns each series has every bucket; with, each
+        value that has events (of the last days: that has actors).
 
     Raises:
         ValueError: The events lack a column that the specification names.
@@ -340,7 +341,11 @@ def _rows(events: Frame, specification: Trend, series: Series, window: Window, a
     counted = with_matches(events, [("is_counted", series.events)], actor)
     counted = with_properties(counted, wanted - set(series.events.properties))
     looked_back = measure.within_days if isinstance(measure, Actors) and measure.within_days else 0
-    since = window.start - timedelta(days=looked_back + 1) if looked_back else window.start
+    since = window.start
+    if looked_back:
+        # From the bucket's first day, should the window begin later in it (`as_of`); a day more for changes of clocks.
+        first = start_of(_buckets(window, specification)[0], specification.interval, specification.week_start)
+        since = min(since, first.replace(tzinfo=specification.zone)) - timedelta(days=looked_back + 1)
     occurred = nw.col("occurred_at")
     counted = counted.filter(
         nw.col("is_counted")
@@ -423,27 +428,21 @@ def _with_most(rows: Frame, specification: Trend) -> Frame:
 
 
 def _measured(rows: Frame, measure: Measure, *, cumulative: bool) -> Frame:
-    """``key``, ``bucket``, ``value``: where there are rows."""
+    """``key``, ``bucket``, ``value``: where there are rows, even of nobody or without a number."""
     by = ["key", "bucket"]
     if isinstance(measure, Events):
         return rows.group_by(by).agg(nw.len().alias("value"))
-    if isinstance(measure, Actors):
-        seen = rows.filter(~nw.col("actor").is_null())
+    if isinstance(measure, Actors | DistinctValues):
+        counted = "actor" if isinstance(measure, Actors) else "measured"
         if cumulative:
-            seen = seen.group_by(["key", "actor"]).agg(nw.col("bucket").min())
+            seen = rows.group_by(["key", counted]).agg(nw.col("bucket").min())
         else:
-            seen = seen.select(*by, "actor").unique(subset=[*by, "actor"])
-        return seen.group_by(by).agg(nw.len().alias("value"))
-    if isinstance(measure, DistinctValues):
-        values = rows.filter(~nw.col("measured").is_null())
-        if cumulative:
-            values = values.group_by(["key", "measured"]).agg(nw.col("bucket").min())
-        else:
-            values = values.select(*by, "measured").unique(subset=[*by, "measured"])
-        return values.group_by(by).agg(nw.len().alias("value"))
+            seen = rows.select(*by, counted).unique(subset=[*by, counted])
+        return seen.group_by(by).agg(nw.col(counted).count().alias("value"))
     if isinstance(measure, EventsPerActor):
-        each = rows.filter(~nw.col("actor").is_null()).group_by([*by, "actor"]).agg(nw.len().alias("measured"))
-        return _aggregated(each.with_columns(nw.col("measured").cast(nw.Float64)), measure.aggregate)
+        each = rows.group_by([*by, "actor"]).agg(nw.len().cast(nw.Float64).alias("measured"))
+        each = each.with_columns(measured=nw.when(~nw.col("actor").is_null()).then(nw.col("measured")))
+        return _aggregated(each, measure.aggregate)
     if measure.once_per is not None:
         rows = rows.group_by([*by, "once_per"]).agg(nw.col("measured").max())
     return _aggregated(rows, measure.aggregate)
@@ -457,7 +456,7 @@ def _aggregated(rows: Frame, aggregate: Aggregate) -> Frame:
     if aggregate in simple:
         return rows.group_by(by).agg(simple[aggregate].alias("value"))
     # Exact and the same on every engine: the values on both sides of the place, and how far between them it is.
-    numbered = rows.filter(~measured.is_null()).with_columns(
+    numbered = rows.with_columns(
         place=measured.cum_count().over(*by, order_by="measured") - 1, count=measured.count().over(*by)
     )
     numbered = numbered.with_columns(wanted=(nw.col("count") - 1) * _QUANTILES[aggregate])
@@ -467,8 +466,9 @@ def _aggregated(rows: Frame, aggregate: Aggregate) -> Frame:
         .then(1 - nw.col("part"))
         .otherwise(nw.when(nw.col("place") == nw.col("low") + 1).then(nw.col("part")).otherwise(nw.lit(0.0)))
     )
-    weighed = numbered.with_columns(weighed=nw.col("measured") * weight)
-    return weighed.group_by(by).agg(nw.col("weighed").sum().alias("value"))
+    weighed = numbered.with_columns(weighed=nw.col("measured") * weight).group_by(by)
+    told = weighed.agg(nw.col("weighed").sum().alias("value"), nw.col("measured").count().alias("count"))
+    return told.select(*by, nw.when(nw.col("count") > 0).then(nw.col("value")).alias("value"))
 
 
 def _rolling(rows: Frame, measure: Actors, specification: Trend, window: Window) -> pl.DataFrame:

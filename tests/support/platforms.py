@@ -11,6 +11,8 @@ import dagster as dg
 import polars as pl
 
 from platform_assets.definitions import build_defs, create_tables
+from platform_assets.gold.daily_numbers import DailyNumber
+from platform_assets.gold.metric_numbers import own_numbers
 from platform_assets.platform import Platform
 from platform_assets.streams.micro_batches import MicroBatches
 from resources.lake import Lake
@@ -29,6 +31,7 @@ class Run:
     source: FrameSource
     now: datetime
     instance: dg.DagsterInstance = field(default_factory=dg.DagsterInstance.ephemeral)
+    numbers: tuple[DailyNumber, ...] = field(default_factory=own_numbers)
 
     @classmethod
     def over(
@@ -61,9 +64,18 @@ class Run:
     def lake(self) -> Lake:
         return self.platform.lake
 
+    def measure(self, numbers: Iterable[DailyNumber]) -> None:
+        """Go on with other metrics."""
+        self.numbers = tuple(numbers)
+        create_tables(self.lake, self.numbers)
+
+    def sensor(self, name: str) -> dg.SensorDefinition:
+        """A sensor of the platform."""
+        return self.defs.get_sensor_def(name)
+
     @property
     def defs(self) -> dg.Definitions:
-        return build_defs(self.platform)
+        return build_defs(self.platform, self.numbers)
 
     def send(self, values: Iterable[tuple[bytes | None, datetime]]) -> None:
         """Append records, dealt out to the topic's partitions in turn."""
@@ -100,6 +112,6 @@ class Run:
         while requests := self.requested(sensor):
             for request in requests:
                 assert request.job_name is not None
-                self.execute(request.job_name, tags=request.tags)
+                self.execute(request.job_name, tags=request.tags, asset_selection=request.asset_selection)
                 done.append((request.job_name, *request.tags.values()))
         return done

@@ -1,0 +1,113 @@
+"""`gold/funnels/…`: a funnel of `gold/metrics`, by the day on which people entered it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import narwhals as nw
+import polars as pl
+
+from platform_assets.gold import fact_events
+from platform_assets.gold.daily_numbers import FINALITY, DailyNumber, Reading, days_of
+from platform_assets.gold.metric_files import Metric, MetricFileError
+from platform_assets.semantics.calendar import bucket_of, starts
+from platform_assets.semantics.funnels import Funnel, attempts, furthest, summary
+from platform_assets.semantics.specification import properties_of
+from platform_assets.table import Column, Table
+
+
+def table(metric: Metric) -> Table:
+    """The declaration of a funnel's table."""
+    return Table(
+        name=f"gold/funnels/{metric.name}",
+        description=(
+            f"{metric.description} Persons by the day on which they entered the funnel: of those who enter it on "
+            "several days, each day has the furthest attempt that began on it."
+        ),
+        grain="day × breakdown × step",
+        key=("day", "breakdown", "step"),
+        columns=(
+            Column("day", pl.Date(), "Day of the first step, in the reporting timezone."),
+            Column(
+                "breakdown",
+                pl.String(),
+                "The value that the funnel is told by; several, joined by ` / `; null where the events have none.",
+                nullable=True,
+            ),
+            Column("step", pl.Int64(), "Number of the step.", minimum=1),
+            Column("name", pl.String(), "What the step is called."),
+            Column("persons", pl.Int64(), "Persons who took the step within the window.", unit="persons", minimum=0),
+            Column("from_first", pl.Float64(), "Their share of those who entered.", nullable=True),
+            Column("from_previous", pl.Float64(), "Their share of those of the step before.", nullable=True),
+            Column("mean_seconds", pl.Float64(), "Mean time from the step before.", unit="s", nullable=True),
+            Column("p50_seconds", pl.Float64(), "Median time from the step before.", unit="s", nullable=True),
+            Column("p90_seconds", pl.Float64(), "90 % came within this time.", unit="s", nullable=True),
+            *FINALITY,
+        ),
+        partition_by=("day",),
+        window_on="day",
+        partitions="day",
+        cluster_by=("step",),
+        update="rebuild",
+        service_level=timedelta(hours=6),
+        stats=("day",),
+        version=metric.definition_version,
+        owner=metric.owner,
+    )
+
+
+def number(metric: Metric, funnel: Funnel) -> DailyNumber:
+    """A funnel as a table by the day.
+
+    Args:
+        metric: What its file says.
+        funnel: Its specification.
+
+    Raises:
+        MetricFileError: The funnel asks for what facts do not have.
+    """
+    predicates = [*funnel.steps, *funnel.exclusions]
+    wanted = {reference for predicate in predicates for reference in properties_of(predicate.where)}
+    wanted |= set(funnel.breakdown.properties if funnel.breakdown is not None else ())
+    columns = {"occurred_at", "event_name", *(_column(metric, reference) for reference in wanted)}
+    if any(predicate.first_ever for predicate in predicates):
+        msg = f"{metric.name}.yaml: first_ever: a day of a funnel does not read all history; leave it out"
+        raise MetricFileError(msg)
+    names = [predicate.events for predicate in predicates]
+    keep = None
+    if funnel.order != "strict" and all(events is not None for events in names):
+        keep = pl.col("event_name").is_in(sorted({name for events in names for name in events or ()}))
+    return DailyNumber(
+        table=table(metric),
+        source=fact_events.TABLE,
+        columns=tuple(sorted(columns)),
+        compute=lambda reading: rows(reading, funnel),
+        ahead=days_of(funnel.window),
+        keep=keep,
+    )
+
+
+def rows(reading: Reading, funnel: Funnel) -> pl.DataFrame:
+    """The rows of some days, without those that say how final they are."""
+    tried = attempts(reading.events, funnel, interval="day", zone=reading.zone)
+    first, last = (bucket_of(day, "day") for day in (reading.days[0], reading.days[-1]))
+    begun = tried.filter(nw.col("bucket").is_between(first, last))
+    counted = furthest(begun, ["person_id", *funnel.breakdown_columns, "bucket"])
+    told = summary(counted, funnel, by=["bucket"])
+    values = [pl.col(column) for column in funnel.breakdown_columns]
+    value = pl.concat_str(values, separator=" / ", ignore_nulls=True) if values else pl.lit(None, pl.String)
+    is_none = pl.all_horizontal(v.is_null() for v in values) if values else pl.lit(value=True)
+    return told.with_columns(day=starts(pl.col("bucket"), "day"), breakdown=pl.when(~is_none).then(value)).drop(
+        "bucket", *funnel.breakdown_columns
+    )
+
+
+def _column(metric: Metric, reference: str) -> str:
+    column = reference if reference in fact_events.TABLE.schema else reference.split(".", 1)[0]
+    if column not in fact_events.TABLE.schema:
+        msg = (
+            f"{metric.name}.yaml: property {reference!r} is none of gold/fact_events; say one of its columns or "
+            "properties.<key>"
+        )
+        raise MetricFileError(msg)
+    return column
