@@ -12,24 +12,27 @@ A cohort is data (Python or YAML), and its members are a function of the events,
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from datetime import date, timedelta
+from collections.abc import Iterator, Mapping
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, TypeAlias
 from zoneinfo import ZoneInfo
 
 import narwhals as nw
 from pydantic import Field, model_validator
 
-from platform_assets.semantics.calendar import bucket_of, with_buckets
-from platform_assets.semantics.engines import Frame, lazy, with_microseconds, with_properties
+from platform_assets.semantics.calendar import bucket_of, start_of, with_buckets
+from platform_assets.semantics.engines import Frame, lazy, with_properties
+from platform_assets.semantics.funnels import Funnel, Step, attempts
 from platform_assets.semantics.matching import holds, with_matches
 from platform_assets.semantics.specification import Duration, EventPredicate, Filter, Specification
 
 _DAY = "cohort_day"
 """The number of the day of an event: under a name that events' own columns leave free."""
 
-_NEVER = -(2**62)
-"""Before every instant, in microseconds."""
+_ANY_TIME = timedelta(days=200 * 366)
+"""Longer than any history."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Did(Specification):
@@ -84,11 +87,11 @@ class FirstDid(Specification):
 
 
 class DidInSequence(Specification):
-    """Did some things one after the other within the last days, others in between allowed.
+    """Did some things one after the other within the last days: went through them as through an ordered funnel.
 
     Attributes:
-        sequence: What, in order. Each comes at a later instant than the one before (a choice: unlike a funnel's steps,
-            semantics 7, those of one instant are in no order).
+        sequence: What, in order, others in between allowed. Things done at one instant may be taken in either order,
+            and one event is never two of them (semantics 7).
         within: How long after the first of them the last may be, inclusive; any time where it is left out.
         days: The length of the window, as for `Did`, in which all of them lie. All history where it is left out.
     """
@@ -96,6 +99,17 @@ class DidInSequence(Specification):
     sequence: tuple[EventPredicate, ...] = Field(min_length=2)
     within: Duration | None = None
     days: int | None = Field(default=None, ge=1)
+
+    @property
+    def funnel(self) -> Funnel:
+        """The funnel that those who did it went through."""
+        steps = tuple(Step.model_validate(dict(predicate)) for predicate in self.sequence)
+        return Funnel(steps=steps, window=_ANY_TIME if self.within is None else self.within)
+
+    @model_validator(mode="after")
+    def _is_a_funnel(self) -> DidInSequence:
+        self.funnel  # noqa: B018 (what is wrong with the funnel is wrong with the sequence)
+        return self
 
 
 class InAll(Specification):
@@ -162,12 +176,13 @@ def members(
     acts = [leaf for leaf in leaves if not isinstance(leaf, Filter)]
     known = with_properties(lazy(persons), (leaf.property for leaf in leaves if isinstance(leaf, Filter)))
     if acts:
-        told = _told(events, acts, as_of, zone, actor)
-        if not all(isinstance(act, DidInSequence) for act in acts):
-            known = known.join(_times(told, acts, as_of, actor), on=actor, how="left")
+        dated = _dated(events, as_of, zone, actor)
+        alone = {i: act for i, act in enumerate(acts) if not isinstance(act, DidInSequence)}
+        if alone:
+            known = known.join(_times(dated, alone, as_of, actor), on=actor, how="left")
         for i, act in enumerate(acts):
             if isinstance(act, DidInSequence):
-                known = known.join(_in_sequence(told, act, i, as_of, actor), on=actor, how="left")
+                known = known.join(_in_sequence(dated, act, i, as_of, zone, actor), on=actor, how="left")
     return known.filter(_is_member(cohort.of, iter(range(len(acts))))).select(actor)
 
 
@@ -200,30 +215,28 @@ def _is_member(of: Members, numbers: Iterator[int]) -> nw.Expr:
     return value >= fewest if most is None else value.is_between(fewest, most)
 
 
-def _told(events: Any, acts: list[_Behaviour], as_of: date, zone: ZoneInfo, actor: str) -> Frame:
-    """The events up to a day that any behaviour asks for: the actor, their day and time, what they match."""
-    named = {f"is_{i}_{j}": p for i, act in enumerate(acts) for j, p in enumerate(_predicates(act))}
-    # What came after the day goes first, or it could be somebody's first ever.
+def _dated(events: Any, as_of: date, zone: ZoneInfo, actor: str) -> Frame:
+    """The events up to a day, with the number of theirs: what came later could be somebody's first ever."""
     dated = with_buckets(lazy(events), "day", zone, name=_DAY)
-    dated = dated.filter(nw.col(_DAY) <= bucket_of(as_of, "day"), ~nw.col(actor).is_null())
-    told = with_matches(dated, named.items(), actor)
-    told = told.filter(nw.any_horizontal(*(nw.col(name) for name in named), ignore_nulls=True))
-    return with_microseconds(told.select(actor, "occurred_at", _DAY, *named))
+    return dated.filter(nw.col(_DAY) <= bucket_of(as_of, "day"), ~nw.col(actor).is_null())
 
 
-def _times(told: Frame, acts: list[_Behaviour], as_of: date, actor: str) -> Frame:
+def _times(dated: Frame, acts: Mapping[int, Did | FirstDid], as_of: date, actor: str) -> Frame:
     """How often each person did what stands alone, not in sequence: the actor, ``behaviour_<number>``.
 
     Of what must be the first ever, it is 1 or 0.
     """
+    named = {f"is_{i}": act.did if isinstance(act, Did) else act.first_did for i, act in acts.items()}
+    told = with_matches(dated, named.items(), actor)
+    told = told.filter(nw.any_horizontal(*(nw.col(name) for name in named), ignore_nulls=True))
     counted: dict[str, nw.Expr] = {}
     firsts: dict[str, nw.Expr] = {}
-    for i, act in enumerate(acts):
-        did, name = nw.col(f"is_{i}_0"), f"behaviour_{i}"
+    for i, act in acts.items():
+        did, name = nw.col(f"is_{i}"), f"behaviour_{i}"
         since = nw.lit(value=True) if act.days is None else nw.col(_DAY) >= _first_day(act.days, as_of)
         if isinstance(act, Did):
             counted[name] = (did & since).cast(nw.Int64)
-        elif isinstance(act, FirstDid):
+        else:
             counted[name] = nw.when(did).then(nw.col(_DAY))
             is_within = (nw.col(name) >= _first_day(act.days, as_of)).fill_null(value=False)
             firsts[name] = is_within.cast(nw.Int64)
@@ -232,33 +245,15 @@ def _times(told: Frame, acts: list[_Behaviour], as_of: date, actor: str) -> Fram
     return found.with_columns(**firsts) if firsts else found
 
 
-def _in_sequence(told: Frame, act: DidInSequence, i: int, as_of: date, actor: str) -> Frame:
+def _in_sequence(dated: Frame, act: DidInSequence, i: int, as_of: date, zone: ZoneInfo, actor: str) -> Frame:
     """Who did some things one after the other: the actor, ``behaviour_<i>`` (1)."""
-    steps = [f"is_{i}_{j}" for j in range(len(act.sequence))]
+    through = attempts(dated.drop(_DAY), act.funnel, actor=actor)
+    through = through.filter(nw.col("reached") == len(act.sequence))
     if act.days is not None:
-        told = told.filter(nw.col(_DAY) >= _first_day(act.days, as_of))
-    told = told.with_columns(nw.col(step).cast(nw.Int64) for step in steps)
-    # A row per instant, so that what is before a row is at an earlier one.
-    told = told.group_by(actor, "at").agg(nw.col(step).max() for step in steps)
-    # Of the chains that a row can end, the one that began last: none ends sooner after its beginning.
-    began = nw.when(nw.col(steps[0]) == 1).then(nw.col("at")).otherwise(nw.lit(_NEVER, nw.Int64))
-    told = told.with_columns(began.alias("began"))
-    for step in steps[1:]:
-        told = told.with_columns(nw.col("began").cum_max().over(actor, order_by=["at"]).alias("latest"))
-        told = told.with_columns(nw.col("latest").shift(1).over(actor, order_by=["at"]).alias("before"))
-        can_follow = (nw.col(step) == 1) & ~nw.col("before").is_null()
-        ends = nw.when(can_follow).then(nw.col("before")).otherwise(nw.lit(_NEVER, nw.Int64))
-        told = told.with_columns(ends.alias("began"))
-    told = told.filter(nw.col("began") > _NEVER)
-    if act.within is not None:
-        told = told.filter(nw.col("at") - nw.col("began") <= act.within // timedelta(microseconds=1))
-    return told.select(actor).unique().with_columns(nw.lit(1, nw.Int64).alias(f"behaviour_{i}"))
-
-
-def _predicates(act: _Behaviour) -> tuple[EventPredicate, ...]:
-    if isinstance(act, Did):
-        return (act.did,)
-    return (act.first_did,) if isinstance(act, FirstDid) else act.sequence
+        # What comes first lies in the window, so all do: it is of all history, for a step can be a first ever.
+        since = start_of(_first_day(act.days, as_of), "day").replace(tzinfo=zone)
+        through = through.filter(nw.col("step_1_at") >= (since - _EPOCH) // timedelta(microseconds=1))
+    return through.select(actor).unique().with_columns(nw.lit(1, nw.Int64).alias(f"behaviour_{i}"))
 
 
 def _first_day(days: int, as_of: date) -> int:

@@ -296,7 +296,7 @@ def _cells(acts: Frame, spec: Retention, buckets: range, began: Frame | None, ac
         near = returns.filter(nw.col("bucket") >= buckets.start, nw.col("bucket") < until)
         came = near.select(actor, nw.col(column).alias("came")).unique()
     since = ((nw.col("came") - nw.col(anchor)) // length).cast(nw.Int64)
-    pairs = members.join(came, on=actor, how="inner").filter(nw.col("came") >= nw.col(anchor))
+    pairs = members.join(came, on=actor, how="inner")
     pairs = pairs.with_columns(since.alias("since")).filter(nw.col("since") >= 1)
     interval = _interval_of(nw.col("since"), spec)
     came_back = pairs.with_columns(interval.alias("interval")).filter(~nw.col("interval").is_null())

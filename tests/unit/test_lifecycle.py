@@ -248,7 +248,13 @@ def test_days_say_the_same_as_events(native: Native) -> None:
 
 
 def test_who_has_which_status() -> None:
-    active = pl.DataFrame({"person_id": ["a", "a", "b"], "bucket": [4, 5, 5]})
-    firsts = pl.DataFrame({"person_id": ["a", "b"], "bucket": [2, 5]})
+    active = pl.DataFrame({"person_id": ["a", "a", "b", "c"], "bucket": [4, 5, 5, 6]})
+    firsts = pl.DataFrame({"person_id": ["a", "b", "c"], "bucket": [2, 5, 6]})
     found = statuses(active, firsts, range(5, 7)).collect().to_native().sort("bucket", "person_id")
-    assert found.rows() == [("a", 5, "returning"), ("b", 5, "new"), ("a", 6, "dormant"), ("b", 6, "dormant")]
+    assert found.rows() == [
+        ("a", 5, "returning"),
+        ("b", 5, "new"),
+        ("a", 6, "dormant"),
+        ("b", 6, "dormant"),
+        ("c", 6, "new"),  # and not dormant in the bucket after the last that was asked for
+    ]

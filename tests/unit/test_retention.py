@@ -206,6 +206,15 @@ def test_windows_from_the_persons_own_start() -> None:
     assert days(acts, "2026-01-01", "2026-01-01", now, intervals=4, windows="24_hour") == [[3, 1, None, None]]
 
 
+def test_windows_from_the_persons_own_start_end_in_later_buckets() -> None:
+    acts = [act("a", "2026-01-01T20:00"), act("a", "2026-01-03T19:59", "back")]
+    assert days(acts, "2026-01-01", "2026-01-01", intervals=2, windows="24_hour") == [[1, 1]]
+    # 30 days from 31 January are over on 2 March, and the next 30 on 1 April.
+    acts = [act("a", "2026-01-31T20:00"), act("a", "2026-04-01T19:59", "back")]
+    months = {"interval": "month", "windows": "24_hour"}
+    assert days(acts, "2026-01-01", "2026-01-01", intervals=2, **months) == [[1, 1]]
+
+
 def test_a_breakdown_is_by_the_first_start_in_the_cohort() -> None:
     acts = [
         act("a", "2026-01-01T08:00", plan="free"),
