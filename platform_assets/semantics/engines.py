@@ -179,26 +179,6 @@ def with_microseconds(frame: Frame, instant: str = "occurred_at", name: str = "a
     return _again(native.withColumn(name, spark.unix_micros(spark.col(instant))))
 
 
-def with_day_number(frame: Frame, day: str = "day") -> Frame:
-    """Add ``day_number``, the number of a day since 1970-01-01 (Int32): what engines subtract alike.
-
-    Args:
-        frame: Has a column of days (Date).
-        day: The name of that column.
-    """
-    native, engine = nw.to_native(frame), engine_of(frame)
-    if engine == "polars":
-        return _again(native.with_columns(day_number=pl.col(day).cast(pl.Int32)))
-    if engine == "duckdb":
-        return _again(
-            native.project(f"*, date_diff('day', DATE '1970-01-01', {_identifier(day)})::INTEGER AS day_number")
-        )
-    from pyspark.sql import functions as spark  # noqa: PLC0415
-
-    number = spark.datediff(day, spark.lit("1970-01-01").cast("date")).cast("int")
-    return _again(native.withColumn("day_number", number))
-
-
 def _again(native: Any) -> Frame:
     frame: Frame = nw.from_native(native).lazy()
     return frame
