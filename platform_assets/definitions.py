@@ -22,11 +22,12 @@ from platform_assets.changes.following import rebuild as rebuild_dimension
 from platform_assets.feeds.job import FEEDS, no_file_set_aside, take_files
 from platform_assets.feeds.rebuilding import rebuild as rebuild_feed
 from platform_assets.first_assets import FIRSTS_POOL, take_in_firsts
-from platform_assets.gold import active_users, fact_events, live_metrics, person_days
+from platform_assets.gold import active_users, fact_events, live_metrics, person_days, published_numbers
 from platform_assets.identity_assets import IDENTITY_POOL, no_super_nodes, persons_asset, preview_persons
 from platform_assets.maintenance import maintain, nightly, nightly_maintenance, regular_maintenance
 from platform_assets.ops import computations
 from platform_assets.platform import Platform
+from platform_assets.publication import Publication
 from platform_assets.quality.checks import asset_check, checks_of, keeps_addresses_out, whole_address_check
 from platform_assets.silver import (
     activity_hours,
@@ -70,6 +71,7 @@ TABLES: tuple[Table, ...] = (
     live_metrics.TABLE,
     person_days.TABLE,
     active_users.TABLE,
+    published_numbers.TABLE,
     oltp_changes.TABLE,
     row_changes.TABLE,
     dimension_changes.TABLE,
@@ -82,6 +84,9 @@ TABLES: tuple[Table, ...] = (
     computations.TABLE,
 )
 """Every table, in the order in which data flows."""
+
+PUBLICATIONS: tuple[Publication, ...] = (active_users.PUBLISHES,)
+"""Every gold table whose numbers are kept in `gold/published_numbers`."""
 
 
 def create_tables(lake: Lake) -> None:
@@ -126,6 +131,11 @@ def assets(partitions: Partitions) -> list[dg.AssetsDefinition | dg.AssetSpec]:
             pool=IDENTITY_POOL,
         ),
         rebuilt_asset(active_users.TABLE, [person_days.TABLE], active_users.rebuild, partitions),
+        whole_asset(
+            published_numbers.TABLE,
+            [publication.table for publication in PUBLICATIONS],
+            partial(published_numbers.publish_all, publications=PUBLICATIONS),
+        ),
         rebuilt_asset(
             fact_events.TABLE,
             [silver, *(join.dimension.table for join in fact_events.JOINS)],
@@ -153,6 +163,7 @@ def build_defs(platform: Platform) -> dg.Definitions:
     from sensors.first_events import first_events  # noqa: PLC0415
     from sensors.landed_files import landed_files as landed_files_sensor  # noqa: PLC0415
     from sensors.micro_batches import changes, micro_batches  # noqa: PLC0415
+    from sensors.publication import publications, publish_numbers  # noqa: PLC0415
     from sensors.restatement import (  # noqa: PLC0415
         fact_restatements,
         restate_days,
@@ -185,8 +196,17 @@ def build_defs(platform: Platform) -> dg.Definitions:
             restate_hours,
             restate_days,
             restate_facts,
+            publish_numbers,
         ],
-        sensors=[micro_batches, changes, landed_files_sensor, restatements, fact_restatements, first_events],
+        sensors=[
+            micro_batches,
+            changes,
+            landed_files_sensor,
+            restatements,
+            fact_restatements,
+            first_events,
+            publications,
+        ],
         schedules=[regular_maintenance, nightly_maintenance, hourly_checks],
         resources={"platform": platform},
         executor=dg.in_process_executor,

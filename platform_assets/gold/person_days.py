@@ -11,6 +11,7 @@ from deltalake import DeltaTable
 from partitions import Window
 from platform_assets.ops import computations
 from platform_assets.platform import Platform
+from platform_assets.publication import Reach
 from platform_assets.restatement import stale_histories, stale_identities
 from platform_assets.semantics.activity import HISTORY_DAYS, history_before, next_day
 from platform_assets.semantics.identity import PERSONS, joined
@@ -40,6 +41,9 @@ TABLE = Table(
     stats=("day",),
     version=2,
 )
+
+REACH = Reach(before=HISTORY_DAYS - 1)
+"""What is read for a day: its activity, and that of the 27 days before."""
 
 
 def transform(history: pl.LazyFrame, activity: pl.LazyFrame, days: list[date]) -> Iterator[pl.DataFrame]:
