@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import cached_property
 from itertools import islice
@@ -341,6 +341,14 @@ def change_logs(platform: Platform) -> dict[str, pl.DataFrame]:
     }
 
 
+def published_from(platform: Platform, start: datetime) -> pl.DataFrame:
+    """The numbers that were published of windows from an instant on: ``metric``, ``slice``, ``window_end``, sorted."""
+    began = platform.lake.scan(TABLE).filter(
+        pl.col("window_date") == start.astimezone(UTC).date(), pl.col("window_start") == start
+    )
+    return began.select("metric", "slice", "window_end").unique().sort("metric", "slice", "window_end").collect()
+
+
 def history(platform: Platform, metric: str, window: Window, slice: str = "") -> pl.DataFrame:  # noqa: A002
     """All that was ever said of a number, in order.
 
@@ -399,10 +407,22 @@ class Explanation:
     zone: ZoneInfo
     entries: pl.DataFrame
 
-    @property
-    def changes(self) -> pl.DataFrame:
-        """First the first value, then each time that the number itself, or its definition, changed."""
-        return self.entries.filter(pl.col("causes") != pl.lit(["finality"], pl.List(pl.String)))
+    @cached_property
+    def steps(self) -> pl.DataFrame:
+        """First the first value, then each change; those in a row that had the same causes are one.
+
+        Returns:
+            ``causes``, ``change`` (the sum; null at first, or where a value was not known), ``value``,
+            ``published_at``, ``publications`` and the other columns of the table: of the last of each.
+        """
+        run = pl.col("causes").list.join(", ").rle_id()
+        is_unknown = pl.col("change").null_count() > 0
+        total = pl.when(~is_unknown).then(pl.col("change").sum()).cast(VALUE)
+        others = pl.exclude("causes", "change").last()
+        folded = self.entries.group_by(run.alias("run"), maintain_order=True).agg(
+            pl.col("causes").first(), total.alias("change"), others, publications=pl.len()
+        )
+        return folded.drop("run")
 
     @property
     def sentence(self) -> str:
@@ -411,16 +431,12 @@ class Explanation:
         if self.entries.is_empty():
             return f"{name} was never published."
         first, last = self.entries.row(0, named=True), self.entries.row(-1, named=True)
-        moved = self.changes.slice(1)
         told = f"{name} was first published as {shown(first['value'])} ({_at(first['published_at'])})"
-        if moved.is_empty():
+        moved = [row for row in self.steps.slice(1).iter_rows(named=True) if row["causes"] != ["finality"]]
+        if not moved:
             return f"{told}, and has not changed since. {_finality(last)}"
-        since = moved["published_at"][-1]
-        steps = "; ".join(
-            f"{_signed(row['change'])} for {_why(row)} ({_at(row['published_at'])})"
-            for row in moved.iter_rows(named=True)
-        )
-        return f"{told}, then {steps}: {shown(last['value'])} since {_at(since)}. {_finality(last)}"
+        steps = "; ".join(f"{_signed(row['change'])} for {_why(row)} ({_at(row['published_at'])})" for row in moved)
+        return f"{told}, then {steps}: {shown(last['value'])} now. {_finality(last)}"
 
 
 def explained(platform: Platform, metric: str, window: Window, slice: str = "") -> Explanation:  # noqa: A002
@@ -439,6 +455,15 @@ def in_words(row: Mapping[str, Any], zone: ZoneInfo) -> str:
     """A row of the table in words: which number changed, by how much, and why; days are the zone's."""
     name = _name(row["metric"], Window(row["window_start"], row["window_end"]), row["slice"], zone)
     return f"{name}: {_signed(row['change'])} to {shown(row['value'])} for {_why(row)} ({_at(row['published_at'])})"
+
+
+def finality(row: Mapping[str, Any]) -> str:
+    """How final a row of the table is: ``open``, ``closed``, ``final`` or ``person-final``."""
+    if row["is_person_final"]:
+        return "person-final"
+    if row["is_final"]:
+        return "final"
+    return "closed" if row["is_closed"] else "open"
 
 
 def _why(row: Mapping[str, Any]) -> str:
