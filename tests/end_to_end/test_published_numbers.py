@@ -355,7 +355,7 @@ def test_days_are_those_of_the_reporting_timezone(tmp_path: Path) -> None:
         reporting_timezone=zone.key,
     )
     published(run)
-    run.now = midnight + timedelta(hours=32)
+    run.now = (midnight + timedelta(hours=32)).astimezone(UTC)
     run.send([event(midnight - timedelta(minutes=2), "late", sent=run.now)])
     published(run)
     eighth = Window.of_days(date(2026, 2, 8), date(2026, 2, 8), zone)
