@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from datetime import date, datetime
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -168,6 +169,13 @@ def _doctor(options: argparse.Namespace, console: Console) -> int:
     return visit(Stack.at(options.var), console, mend=options.mend)
 
 
+def _why(options: argparse.Namespace, console: Console) -> int:
+    from local_stack.why import answer  # noqa: PLC0415
+
+    settings = Stack.at(options.var).settings()
+    return answer(settings, console, options.metric, options.day, options.slice, options.at)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="headwater", description="The Headwater data platform.")
     commands = parser.add_subparsers(required=True, metavar="command")
@@ -205,6 +213,12 @@ def _parser() -> argparse.ArgumentParser:
 
     doctor = add("doctor", _doctor, "look for damage in the lake's tables")
     doctor.add_argument("--mend", action="store_true", help="mend what can be mended; nothing else may be running")
+
+    why = add("why", _why, "say what a number was first published as, and why it is different now")
+    why.add_argument("metric", help="its name, as in active_users.dau")
+    why.add_argument("day", type=date.fromisoformat, help="first day of its window, in the reporting timezone")
+    why.add_argument("--slice", default="", help="of which slice, as in platform=ios (default: the total)")
+    why.add_argument("--at", type=datetime.fromisoformat, help="also say what it was as known at this instant")
 
     dictionary = add("dictionary", _dictionary, f"write {DICTIONARY} and {DATA_MODEL} from the tables' declarations")
     dictionary.add_argument("--check", action="store_true", help="only say whether they are up to date")

@@ -23,13 +23,26 @@ from platform_assets.changes.following import rebuild as rebuild_dimension
 from platform_assets.feeds.job import FEEDS, no_file_set_aside, take_files
 from platform_assets.feeds.rebuilding import rebuild as rebuild_feed
 from platform_assets.first_assets import FIRSTS_POOL, take_in_firsts
-from platform_assets.gold import active_users, fact_events, live_metrics, person_days
-from platform_assets.gold.daily_numbers import DailyNumber
+from platform_assets.gold import (
+    active_users,
+    active_users_by_slice,
+    conversions,
+    fact_events,
+    live_metrics,
+    orders,
+    person_day_slices,
+    person_days,
+    published_numbers,
+    revenue,
+    sessions,
+)
+from platform_assets.gold.daily_numbers import DailyNumber, Restated, RestatedByDay
 from platform_assets.gold.metric_numbers import own_numbers
 from platform_assets.identity_assets import IDENTITY_POOL, no_super_nodes, persons_asset, preview_persons
 from platform_assets.maintenance import maintain, nightly, nightly_maintenance, regular_maintenance
 from platform_assets.ops import computations
 from platform_assets.platform import Platform
+from platform_assets.publication import Publication
 from platform_assets.quality.checks import asset_check, checks_of, keeps_addresses_out, whole_address_check
 from platform_assets.silver import (
     activity_hours,
@@ -45,6 +58,7 @@ from platform_assets.silver import (
     quarantined_rows,
     row_changes,
     touched_hours,
+    users,
 )
 from platform_assets.streams import rebuilds
 from platform_assets.streams.advance import advance, advance_changes
@@ -73,11 +87,18 @@ TABLES: tuple[Table, ...] = (
     live_metrics.TABLE,
     person_days.TABLE,
     active_users.TABLE,
+    published_numbers.TABLE,
     oltp_changes.TABLE,
     row_changes.TABLE,
     dimension_changes.TABLE,
     *(dimension.table for dimension in DIMENSIONS),
     fact_events.TABLE,
+    person_day_slices.TABLE,
+    active_users_by_slice.TABLE,
+    sessions.TABLE,
+    sessions.REACHES,
+    conversions.TABLE,
+    revenue.TABLE,
     landed_files.TABLE,
     partner_files.TABLE,
     quarantined_rows.TABLE,
@@ -85,6 +106,19 @@ TABLES: tuple[Table, ...] = (
     computations.TABLE,
 )
 """Every table that is declared in Python, in the order in which data flows."""
+
+PUBLICATIONS: tuple[Publication, ...] = (active_users.PUBLISHES,)
+"""Every gold table whose numbers are kept in `gold/published_numbers`."""
+
+
+RESTATED: tuple[RestatedByDay, ...] = (
+    Restated(sessions.TABLE, sessions.stale),
+    Restated(conversions.TABLE, conversions.stale),
+    Restated(revenue.TABLE, revenue.stale),
+    Restated(person_day_slices.TABLE, person_day_slices.stale),
+    Restated(active_users_by_slice.TABLE, active_users_by_slice.stale, ripens=True),
+)
+"""The tables declared in Python whose days the sensor of numbers keeps; others have sensors of their own."""
 
 
 def tables(numbers: Sequence[DailyNumber] | None = None) -> tuple[Table, ...]:
@@ -142,6 +176,11 @@ def assets(partitions: Partitions, numbers: Sequence[DailyNumber]) -> list[dg.As
             pool=IDENTITY_POOL,
         ),
         rebuilt_asset(active_users.TABLE, [person_days.TABLE], active_users.rebuild, partitions),
+        whole_asset(
+            published_numbers.TABLE,
+            [publication.table for publication in PUBLICATIONS],
+            partial(published_numbers.publish_all, publications=PUBLICATIONS),
+        ),
         rebuilt_asset(
             fact_events.TABLE,
             [silver, *(join.dimension.table for join in fact_events.JOINS)],
@@ -149,7 +188,36 @@ def assets(partitions: Partitions, numbers: Sequence[DailyNumber]) -> list[dg.As
             partitions,
         ),
         ledger_spec(dimension_changes.TABLE, [join.dimension.table for join in fact_events.JOINS]),
-        *(rebuilt_asset(number.table, number.upstream, number.rebuild, partitions) for number in numbers),
+        rebuilt_asset(
+            person_day_slices.TABLE,
+            [activity_hours.TABLE, persons.TABLE, users.DIMENSION.table],
+            person_day_slices.rebuild,
+            partitions,
+            pool=IDENTITY_POOL,
+        ),
+        rebuilt_asset(
+            active_users_by_slice.TABLE, [person_day_slices.TABLE], active_users_by_slice.rebuild, partitions
+        ),
+        rebuilt_asset(
+            sessions.TABLE,
+            [fact_events.TABLE, activity_hours.TABLE, persons.TABLE],
+            sessions.rebuild,
+            partitions,
+            pool=IDENTITY_POOL,
+        ),
+        ledger_spec(sessions.REACHES, [sessions.TABLE]),
+        rebuilt_asset(
+            conversions.TABLE,
+            [fact_events.TABLE, sessions.TABLE, persons.TABLE],
+            conversions.rebuild,
+            partitions,
+            pool=IDENTITY_POOL,
+        ),
+        rebuilt_asset(revenue.TABLE, [orders.TABLE, persons.TABLE], revenue.rebuild, partitions, pool=IDENTITY_POOL),
+        *(
+            rebuilt_asset(number.table, number.upstream, number.rebuild, partitions, pool=IDENTITY_POOL)
+            for number in numbers
+        ),
         *(rebuilt_asset(feed.table, [partner_files.TABLE], partial(rebuild_feed, feed), partitions) for feed in FEEDS),
         ledger_spec(landed_files.TABLE),
         ledger_spec(partner_files.TABLE, [landed_files.TABLE]),
@@ -175,6 +243,7 @@ def build_defs(platform: Platform, numbers: Sequence[DailyNumber] | None = None)
     from sensors.landed_files import landed_files as landed_files_sensor  # noqa: PLC0415
     from sensors.micro_batches import changes, micro_batches  # noqa: PLC0415
     from sensors.numbers import number_restatements, restate_numbers  # noqa: PLC0415
+    from sensors.publication import publications, publish_numbers  # noqa: PLC0415
     from sensors.restatement import (  # noqa: PLC0415
         fact_restatements,
         restate_days,
@@ -187,7 +256,8 @@ def build_defs(platform: Platform, numbers: Sequence[DailyNumber] | None = None)
     partitions = platform.partitions
     numbers = own_numbers() if numbers is None else numbers
     declared = tables(numbers)
-    restate = restate_numbers(numbers)
+    kept = (*RESTATED, *numbers)
+    restate = restate_numbers(kept)
     return dg.Definitions(
         assets=assets(partitions, numbers),
         asset_checks=[
@@ -211,6 +281,7 @@ def build_defs(platform: Platform, numbers: Sequence[DailyNumber] | None = None)
             restate_days,
             restate_facts,
             restate,
+            publish_numbers,
         ],
         sensors=[
             micro_batches,
@@ -218,8 +289,9 @@ def build_defs(platform: Platform, numbers: Sequence[DailyNumber] | None = None)
             landed_files_sensor,
             restatements,
             fact_restatements,
-            number_restatements(numbers, restate),
+            number_restatements(kept, restate),
             first_events,
+            publications,
         ],
         schedules=[regular_maintenance, nightly_maintenance, hourly_checks],
         resources={"platform": platform},

@@ -1,4 +1,4 @@
-"""Requests that the daily numbers of metrics be computed again, where what they read has changed or time has passed."""
+"""Requests that daily numbers be computed again, where what they rest on has changed or time has passed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import polars as pl
 
 from partitions import Window
 from platform_assets import restatement
-from platform_assets.gold.daily_numbers import DailyNumber
+from platform_assets.gold.daily_numbers import RestatedByDay
 from platform_assets.ops import computations
 from platform_assets.platform import Platform
 from platform_assets.restatement import Tier
@@ -22,33 +22,33 @@ TIERS = (
     Tier("recent", timedelta(days=8), timedelta(hours=1)),
     Tier("older", timedelta(days=36_500), timedelta(days=1)),
 )
-"""The day so far is some minutes old; a day that others' windows reach into is computed again every hour."""
+"""The day so far is some minutes old; recent days follow every hour."""
 
 
-def restate_numbers(numbers: Sequence[DailyNumber]) -> dg.UnresolvedAssetJobDefinition:
-    """The job that computes days of metrics again; a request says which metrics."""
+def restate_numbers(numbers: Sequence[RestatedByDay]) -> dg.UnresolvedAssetJobDefinition:
+    """The job that computes days of metrics again; a request says which tables."""
     return dg.define_asset_job(
         "restate_numbers",
         selection=dg.AssetSelection.assets(*(number.table.asset_key for number in numbers)),
-        description="Compute the days of metrics again whose events, persons, finality or definition changed.",
+        description="Compute the days of numbers again whose events, persons, finality or definition changed.",
     )
 
 
-def number_restatements(numbers: Sequence[DailyNumber], job: dg.UnresolvedAssetJobDefinition) -> dg.SensorDefinition:
-    """The sensor that finds in the lake's ledgers which days of which metrics are stale."""
+def number_restatements(numbers: Sequence[RestatedByDay], job: dg.UnresolvedAssetJobDefinition) -> dg.SensorDefinition:
+    """The sensor that finds in the lake's ledgers which days of which numbers are stale."""
 
     @dg.sensor(
         name="number_restatements",
         job=job,
         minimum_interval_seconds=30,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Finds in the lake's ledgers which days of metrics are stale, and computes them again, by tiers.",
+        description="Finds in the lake's ledgers which days of numbers are stale, and computes them again, by tiers.",
     )
     def sensor(
         context: dg.SensorEvaluationContext, platform: dg.ResourceParam[Platform]
     ) -> Iterator[dg.RunRequest | dg.SkipReason]:
         if is_under_way(context.instance, job.name):
-            yield dg.SkipReason("metrics are being computed")
+            yield dg.SkipReason("numbers are being computed")
             return
         ledger, now = platform.lake.scan(computations.TABLE).collect(), platform.clock()
         wanted: dict[tuple[str, str], list[dg.AssetKey]] = {}
@@ -64,8 +64,8 @@ def number_restatements(numbers: Sequence[DailyNumber], job: dg.UnresolvedAssetJ
     return sensor
 
 
-def due(platform: Platform, number: DailyNumber, ledger: pl.DataFrame, now: datetime) -> list[datetime]:
-    """Starts of the days of a metric that are stale or have ripened, and whose tier is due."""
+def due(platform: Platform, number: RestatedByDay, ledger: pl.DataFrame, now: datetime) -> list[datetime]:
+    """Starts of the days of a table that are stale or have ripened, and whose tier is due."""
     zone, first = platform.settings.zone, platform.settings.start_date
     ripened = set(number.ripened(platform, ledger))
     stale = number.stale(platform, ledger, now.astimezone(zone).date()) | ripened

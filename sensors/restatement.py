@@ -12,11 +12,11 @@ from dagster import AssetSelection
 from partitions import Grain, Window
 from platform_assets import restatement
 from platform_assets.assets import PARTITIONS_PER_RUN
-from platform_assets.gold import active_users, fact_events, person_days
+from platform_assets.gold import active_users, fact_events, person_days, published_numbers
 from platform_assets.identity_assets import is_behind
 from platform_assets.ops import computations
 from platform_assets.platform import Platform
-from platform_assets.semantics.watermark import is_closed, is_final
+from platform_assets.semantics.watermark import is_closed, is_final, is_person_final
 from platform_assets.silver import activity_hours, identity_links, persons, touched_hours
 from sensors.runs import is_under_way, was_last
 
@@ -35,8 +35,10 @@ restate_persons = dg.define_asset_job(
 )
 restate_days = dg.define_asset_job(
     "restate_days",
-    selection=AssetSelection.assets(person_days.TABLE.asset_key, active_users.TABLE.asset_key),
-    description="Compute the days again whose activity changed.",
+    selection=AssetSelection.assets(
+        person_days.TABLE.asset_key, active_users.TABLE.asset_key, published_numbers.TABLE.asset_key
+    ),
+    description="Compute the days again whose activity changed, and publish the numbers that differ.",
 )
 restate_facts = dg.define_asset_job(
     "restate_facts",
@@ -135,12 +137,16 @@ def due_days(platform: Platform, ledger: pl.DataFrame, now: datetime) -> list[da
 
 
 def _ripened(platform: Platform) -> Iterator[datetime]:
-    """Starts of the days that were published as open or not final, and by now are more."""
+    """Starts of the days that were published as open, not final or not person-final, and by now are more."""
     watermark, lateness = platform.watermark(), platform.settings.allowed_lateness
-    published = platform.lake.scan(active_users.TABLE).select("day", "is_closed", "is_final").collect()
-    for day, closed, final in published.iter_rows():
+
+    def finality(end: datetime, at: datetime | None) -> tuple[bool, ...]:
+        return is_closed(end, at), is_final(end, at, lateness), is_person_final(end, at)
+
+    published = platform.lake.scan(active_users.TABLE).select("day", "watermark").collect()
+    for day, told_at in published.iter_rows():
         window = Window.of_days(day, day, platform.settings.zone)
-        if (is_closed(window.end, watermark), is_final(window.end, watermark, lateness)) != (closed, final):
+        if finality(window.end, watermark) != finality(window.end, told_at):
             yield window.start
 
 

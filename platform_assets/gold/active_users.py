@@ -10,6 +10,7 @@ import polars as pl
 from partitions import Window
 from platform_assets.gold import person_days
 from platform_assets.platform import Platform
+from platform_assets.publication import Metric, Publication, Reach
 from platform_assets.semantics import activity
 from platform_assets.semantics.engines import collected
 from platform_assets.semantics.watermark import is_closed, is_final
@@ -59,6 +60,19 @@ TABLE = Table(
     service_level=timedelta(hours=6),
     stats=("day",),
 )
+
+PUBLISHES = Publication(
+    TABLE,
+    metrics=(
+        Metric("dau", Reach()),
+        Metric("wau", Reach(before=6)),
+        Metric("mau", person_days.REACH),
+        Metric("stickiness", person_days.REACH),
+    ),
+    versions={"person_days_version": person_days.TABLE},
+    reach={person_days.TABLE.name: person_days.REACH},
+)
+"""The numbers that go into `gold/published_numbers`."""
 
 
 def transform(

@@ -10,6 +10,7 @@ import polars as pl
 from partitions import Window
 from platform_assets.gold import active_users, person_day_slices
 from platform_assets.platform import Platform
+from platform_assets.restatement import stale_days
 from platform_assets.semantics import activity
 from platform_assets.semantics.engines import collected
 from platform_assets.table import TIMESTAMP, Column, Table
@@ -92,3 +93,15 @@ def rebuild(platform: Platform, window: Window) -> None:
         )
 
     active_users.rebuild_from(platform, window, TABLE, person_day_slices.TABLE, rows)
+
+
+def stale(platform: Platform, ledger: pl.DataFrame, last_day: date) -> set[date]:
+    """The days up to ``last_day`` whose sliced histories were computed after they were.
+
+    Args:
+        platform: The platform.
+        ledger: `ops/computations`.
+        last_day: The open day; there is nothing after it.
+    """
+    histories, mine = (ledger.filter(table=name) for name in (person_day_slices.TABLE.name, TABLE.name))
+    return {day for day in stale_days(histories, mine, platform.settings.zone) if day <= last_day}

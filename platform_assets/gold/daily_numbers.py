@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from typing import Protocol
 from zoneinfo import ZoneInfo
 
 import polars as pl
@@ -156,8 +157,7 @@ class DailyNumber:
 
     def ripened(self, platform: Platform, ledger: pl.DataFrame) -> list[date]:
         """The days that were published as open or not final, and by now are more."""
-        settings, mine = platform.settings, ledger.filter(table=self.table.name)
-        return ripened(mine, platform.watermark(), settings.allowed_lateness, timedelta(days=self.ahead), settings.zone)
+        return ripened_days(platform, ledger, self.table, self.ahead)
 
     def _rebuild(self, platform: Platform, days: list[date]) -> None:
         lake, zone = platform.lake, platform.settings.zone
@@ -215,6 +215,56 @@ class DailyNumber:
             )
             .select(self.table.schema.names())
         )
+
+
+class RestatedByDay(Protocol):
+    """A table whose days are computed again when something that they rest on has changed."""
+
+    @property
+    def table(self) -> Table:
+        """Its declaration."""
+
+    def stale(self, platform: Platform, ledger: pl.DataFrame, last_day: date) -> set[date]:
+        """The days up to ``last_day`` that rest on something that changed after they were computed."""
+
+    def ripened(self, platform: Platform, ledger: pl.DataFrame) -> list[date]:
+        """The days that were published as open or not final, and by now are more."""
+
+
+@dataclass(frozen=True)
+class Restated:
+    """A table that knows by a function of its own which of its days are stale.
+
+    Attributes:
+        table: Its declaration.
+        finds: The stale days, of a platform, `ops/computations`, and the open day.
+        ripens: Whether its rows say how final they are.
+    """
+
+    table: Table
+    finds: Callable[[Platform, pl.DataFrame, date], set[date]]
+    ripens: bool = False
+
+    def stale(self, platform: Platform, ledger: pl.DataFrame, last_day: date) -> set[date]:
+        """The days up to ``last_day`` that rest on something that changed after they were computed."""
+        return self.finds(platform, ledger, last_day)
+
+    def ripened(self, platform: Platform, ledger: pl.DataFrame) -> list[date]:
+        """The days that were published as open or not final, and by now are more."""
+        return ripened_days(platform, ledger, self.table) if self.ripens else []
+
+
+def ripened_days(platform: Platform, ledger: pl.DataFrame, table: Table, ahead: int = 0) -> list[date]:
+    """The days of a table that were published as open or not final, and by now are more.
+
+    Args:
+        platform: The platform.
+        ledger: `ops/computations`.
+        table: The table.
+        ahead: How many days after a day its rows read.
+    """
+    settings, mine = platform.settings, ledger.filter(table=table.name)
+    return ripened(mine, platform.watermark(), settings.allowed_lateness, timedelta(days=ahead), settings.zone)
 
 
 def days_of(length: timedelta) -> int:

@@ -11,8 +11,9 @@ from deltalake import DeltaTable
 from partitions import Window
 from platform_assets.gold import histories
 from platform_assets.platform import Platform
+from platform_assets.publication import Reach
 from platform_assets.restatement import stale_histories, stale_identities
-from platform_assets.semantics.activity import PERSON
+from platform_assets.semantics.activity import HISTORY_DAYS, PERSON
 from platform_assets.semantics.identity import PERSONS, joined
 from platform_assets.silver import activity_hours, persons
 from platform_assets.table import Column, Table
@@ -39,6 +40,9 @@ TABLE = Table(
     stats=("day",),
     version=2,
 )
+
+REACH = Reach(before=HISTORY_DAYS - 1)
+"""What is read for a day: its activity, and that of the 27 days before."""
 
 
 def transform(history: pl.LazyFrame, activity: pl.LazyFrame, days: list[date]) -> Iterator[pl.DataFrame]:

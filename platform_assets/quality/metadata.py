@@ -6,6 +6,7 @@ import base64
 import io
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
+from math import nan
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -13,7 +14,7 @@ import polars as pl
 from deltalake import DeltaTable
 
 from partitions import Window
-from platform_assets.gold import active_users, live_metrics
+from platform_assets.gold import active_users, live_metrics, published_numbers
 from platform_assets.platform import Platform
 from platform_assets.table import Table
 from resources.lake import disk_usage
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 _PREVIEW_ROWS = 8
 _PLOT_DAYS = 28
+_CHANGES_DAYS = 7
+_CHANGES_SHOWN = 30
 
 
 def partition_metadata(
@@ -64,12 +67,13 @@ def whole_metadata(platform: Platform, table: Table) -> dict[str, dg.MetadataVal
     """The metadata of a table without partitions, read from the lake."""
     handle = platform.lake.open(table)
     usage = disk_usage(handle)
-    preview = _shown(table, platform.lake.scan(table, handle=handle))
+    rows = platform.lake.scan(table, handle=handle)
+    picture = _published(platform, rows) if table is published_numbers.TABLE else {"preview": _shown(table, rows)}
     return {
         "dagster/row_count": dg.MetadataValue.int(usage["rows"]),
         "delta version": dg.MetadataValue.int(handle.version()),
         "bytes": dg.MetadataValue.int(usage["bytes"]),
-        "preview": preview,
+        **picture,
     }
 
 
@@ -137,19 +141,55 @@ def _active_users_plot(platform: Platform, window: Window) -> dg.MetadataValue:
         .sort("day")
         .collect()
     )
-    days = rows["day"].to_list()
-    final = rows.filter("is_final")["day"]
+    lines = {name.upper(): rows[name].to_list() for name in ("mau", "wau", "dau")}
+    return _plot(_lines(rows["day"].to_list(), lines, rows["is_final"].to_list(), "persons"))
+
+
+def _published(platform: Platform, rows: pl.LazyFrame) -> dict[str, dg.MetadataValue]:
+    """What changed in the last days, in words, and the numbers as they stand, with what is not final marked.
+
+    That an open window grows is no news.
+    """
+    now, grows = platform.clock(), pl.lit(["new events"], pl.List(pl.String))
+    recent = rows.filter(pl.col("published_at") > now - timedelta(days=_CHANGES_DAYS), pl.col("change") != 0)
+    changed = (
+        recent.filter(pl.col("causes") != grows).sort("published_at", descending=True).head(_CHANGES_SHOWN).collect()
+    )
+    told = [published_numbers.in_words(row, platform.settings.zone) for row in changed.iter_rows(named=True)]
+    found: dict[str, dg.MetadataValue] = {
+        "changes": dg.MetadataValue.md("\n".join(f"- {words}" for words in told) or "No number changed.")
+    }
+    since = now - timedelta(days=_PLOT_DAYS)
+    totals = published_numbers.latest(rows.filter(pl.col("window_start") > since, slice="", grain="day"))
+    for (table,), numbers in sorted(totals.group_by("source_table")):
+        wide = numbers.filter(pl.col("value").is_not_null()).sort("window_start")
+        days = wide["window_start"].unique().sort()
+        lines = {}
+        for (metric,), values in wide.group_by("metric", maintain_order=True):
+            by_day = dict(values.select("window_start", pl.col("value").cast(pl.Float64)).iter_rows())
+            lines[str(metric)] = [by_day.get(day, nan) for day in days]
+        finality = wide.group_by("window_start").agg(pl.col("is_final").all()).sort("window_start")["is_final"]
+        if len(days):
+            plotted = _lines(days.to_list(), dict(sorted(lines.items())), finality.to_list(), "published value")
+            found[f"{table} as published"] = _plot(plotted)
+    return found
+
+
+def _lines(
+    at: Sequence[Any], lines: Mapping[str, Sequence[float]], is_final: Sequence[bool], unit: str
+) -> Callable[[Axes], None]:
+    """Draws lines over days; those after the last final day are shaded as not final."""
+    final = [day for day, told in zip(at, is_final, strict=True) if told]
 
     def draw(axes: Axes) -> None:
-        for name in ("mau", "wau", "dau"):
-            axes.plot(days, rows[name].to_list(), marker="o", markersize=3, label=name.upper())
-        axes.set_ylabel("persons")
+        for name, values in lines.items():
+            axes.plot(at, values, marker="o", markersize=3, label=name)
+        axes.set_ylabel(unit)
         axes.set_ylim(bottom=0)
-        not_final_from = max(final.to_list(), default=days[0])
-        axes.axvspan(not_final_from, days[-1], alpha=0.12, color="grey", label="not final")
+        axes.axvspan(max(final, default=at[0]), at[-1], alpha=0.12, color="grey", label="not final")
         axes.legend(loc="upper left", fontsize=8)
 
-    return _plot(draw)
+    return draw
 
 
 def _live_plot(platform: Platform, window: Window) -> dg.MetadataValue:

@@ -7,7 +7,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TypeVar
 
+from platform_assets.semantics.identity import CLAIM
+
 Partition = TypeVar("Partition", bound=Hashable)
+
+PERSON_FINAL_AFTER = CLAIM
+"""How long after a window's end a login may still claim anonymous events of it."""
 
 
 @dataclass(frozen=True)
@@ -60,3 +65,8 @@ def is_closed(end: datetime, at: datetime | None) -> bool:
 def is_final(end: datetime, at: datetime | None, allowed_lateness: timedelta) -> bool:
     """Whether the watermark has passed a window's end plus the allowed lateness: nothing can change it but people."""
     return at is not None and at >= end + allowed_lateness
+
+
+def is_person_final(end: datetime, at: datetime | None) -> bool:
+    """Whether the watermark is 30 days past a window's end: no login can claim its anonymous events any more."""
+    return at is not None and at >= end + PERSON_FINAL_AFTER

@@ -1,0 +1,200 @@
+"""Which numbers a gold table publishes: a declaration, data only, beside the table.
+
+`gold/published_numbers` keeps every number that was published, and why it changed. A gold table comes to it by one
+`Publication`: which columns are numbers, which slice them, which window a row is of, and how far what is read for it
+reaches. What it was computed from is not declared: `ops/computations` has it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import polars as pl
+
+from partitions import Window
+from platform_assets.semantics.calendar import Interval, WeekStart, bucket_of, start_of
+from platform_assets.table import TIMESTAMP, Table
+
+VALUE = pl.Decimal(38, 9)
+"""A published value: counts and money exactly, ratios to nine places."""
+
+
+@dataclass(frozen=True)
+class Reach:
+    """How far around a window lies what is read for it: whole days of the reporting timezone.
+
+    Attributes:
+        before: Days before its first one.
+        after: Days after its last one.
+    """
+
+    before: int = 0
+    after: int = 0
+
+    def around(self, window: Window, zone: ZoneInfo) -> Window:
+        """The window and what is within reach of it; the window itself where there is nothing."""
+        if not (self.before or self.after):
+            return window
+        days = window.days(zone)
+        first, last = days[0] - timedelta(days=self.before), days[-1] + timedelta(days=self.after)
+        reached = Window.of_days(first, last, zone)
+        return Window(min(reached.start, window.start), max(reached.end, window.end))
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A column of numbers.
+
+    Attributes:
+        column: Its name; integers, decimals or floats.
+        reach: What can move the number at all, where that is less than what is read for its row: nothing outside of
+            it is a cause. None where all that is read can.
+    """
+
+    column: str
+    reach: Reach | None = None
+
+
+@dataclass(frozen=True)
+class Publication:
+    """The numbers of one gold table.
+
+    Attributes:
+        table: The table.
+        metrics: Its numbers; published as ``<table>.<column>``, as in ``active_users.dau``.
+        slices: The columns whose values make a slice, together.
+        grain: The length of the window that a row is of.
+        starts_on: The column that tells the window's first day (of the reporting timezone) or, for an hour, its start.
+        week_start: The first day of a week.
+        named_by: The column that holds the metric's name, where rows of several metrics are in one table.
+        watermark: The column that holds the watermark at computation; None where `ops/computations` tells.
+        definition: The column that holds the version or digest of the definition; None for that of the table.
+        versions: Columns that hold the version that a row was computed from, and of which table it is.
+        reach: For tables on the way by name, this one too: how far around a window of theirs what they read for it
+            lies. Nothing around it where a table is not named.
+        absent: What a number is that was published and has no row any more: 0 for a count by slice, None where it is
+            not known.
+    """
+
+    table: Table
+    metrics: tuple[Metric, ...]
+    slices: tuple[str, ...] = ()
+    grain: Interval = "day"
+    starts_on: str = "day"
+    week_start: WeekStart = "monday"
+    named_by: str | None = None
+    watermark: str | None = "watermark"
+    definition: str | None = "definition_version"
+    versions: Mapping[str, Table] = field(default_factory=dict)
+    reach: Mapping[str, Reach] = field(default_factory=dict)
+    absent: int | None = None
+
+    def __post_init__(self) -> None:
+        told = [self.starts_on, *self.slices, *self.versions, *(metric.column for metric in self.metrics)]
+        told += [name for name in (self.named_by, self.watermark, self.definition) if name is not None]
+        unknown = [name for name in told if name not in self.table.schema]
+        if unknown:
+            msg = f"publication of {self.table.name}: it names {unknown}, which are no columns of the table"
+            raise ValueError(msg)
+
+    @property
+    def progress(self) -> str:
+        """The name under which the ledger records up to which version of the table it has compared."""
+        return f"published/{self.table.name}"
+
+    def metric(self, column: str) -> Metric:
+        """The metric of a column."""
+        return next(metric for metric in self.metrics if metric.column == column)
+
+    def window(self, start: date | datetime, zone: ZoneInfo) -> Window:
+        """The window that begins on a day of the reporting timezone, or (an hour) at an instant."""
+        if isinstance(start, datetime):
+            return Window(start, start + timedelta(hours=1))
+        after = start_of(bucket_of(start, self.grain, self.week_start) + 1, self.grain, self.week_start).date()
+        return Window.of_days(start, after - timedelta(days=1), zone)
+
+    def windows_before(self, window: Window, zone: ZoneInfo) -> Iterator[Window]:
+        """The windows before one, the nearest first, without end."""
+        while True:
+            last = window.start - timedelta(microseconds=1)
+            if self.grain == "hour":
+                window = Window.of_hour(last)
+            else:
+                bucket = bucket_of(last.astimezone(zone), self.grain, self.week_start)
+                window = self.window(start_of(bucket, self.grain, self.week_start).date(), zone)
+            yield window
+
+    def numbers(self, rows: pl.LazyFrame, zone: ZoneInfo) -> pl.DataFrame:
+        """The table's rows as numbers.
+
+        Args:
+            rows: Rows of the table.
+            zone: The reporting timezone.
+
+        Returns:
+            ``metric``, ``slice``, ``window_start``, ``window_end``, ``value`` (Decimal(38, 9)), ``column``, ``start``
+            (as the table has it), ``watermark``, ``definition_version`` (text), and the columns of `versions`.
+
+        Raises:
+            ValueError: A number stands twice.
+        """
+        held = rows.collect()
+        starts = held[self.starts_on].unique()
+        windows = [self.window(start, zone) for start in starts]
+        spans = pl.DataFrame(
+            {
+                "start": starts,
+                "window_start": pl.Series([w.start for w in windows], dtype=TIMESTAMP),
+                "window_end": pl.Series([w.end for w in windows], dtype=TIMESTAMP),
+            }
+        )
+        own = self.table.name.split("/")[1]
+        parts = [
+            held.select(
+                metric=pl.lit(f"{own}.{metric.column}") if self.named_by is None else pl.col(self.named_by),
+                slice=slice_text(self.slices),
+                start=pl.col(self.starts_on),
+                value=_exact(metric.column, self.table.schema[metric.column]),
+                column=pl.lit(metric.column),
+                watermark=pl.lit(None, TIMESTAMP) if self.watermark is None else pl.col(self.watermark),
+                definition_version=pl.lit(str(self.table.version))
+                if self.definition is None
+                else pl.col(self.definition).cast(pl.String),
+                **{name: pl.col(name) for name in self.versions},
+            )
+            for metric in self.metrics
+        ]
+        found = pl.concat(parts).join(spans, on="start")
+        twice = found.filter(pl.struct("metric", "slice", "window_start").is_duplicated())
+        if not twice.is_empty():
+            first = twice.row(0, named=True)
+            msg = (
+                f"publication of {self.table.name}: {first['metric']} of {first['start']} and slice "
+                f"{first['slice']!r} stands more than once; name the columns that tell its rows apart as slices"
+            )
+            raise ValueError(msg)
+        return found
+
+
+def slice_text(columns: tuple[str, ...]) -> pl.Expr:
+    """The canonical text of a slice: ``country=DE,platform=ios``, by name; empty for the total.
+
+    A column that is null is its bare name, ``platform``. ``%``, ``,`` and ``=`` in a value are percent-encoded.
+    """
+    if not columns:
+        return pl.lit("")
+    parts = []
+    for name in sorted(columns):
+        value = pl.col(name).cast(pl.String)
+        for sign in ("%", ",", "="):
+            value = value.str.replace_all(sign, f"%{ord(sign):02X}", literal=True)
+        parts.append(pl.coalesce(pl.lit(f"{name}=") + value, pl.lit(name)))
+    return pl.concat_str(parts, separator=",")
+
+
+def _exact(column: str, dtype: pl.DataType) -> pl.Expr:
+    value = pl.col(column)
+    return (value.round(9) if dtype.is_float() else value).cast(VALUE)

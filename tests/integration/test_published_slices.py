@@ -1,0 +1,108 @@
+"""A table of another make in the ledger: by slice, by week, with what it was computed from on record only."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from partitions import Window
+from platform_assets.gold.published_numbers import TABLE, explained, history, publish
+from platform_assets.ops.computations import TABLE as LEDGER
+from platform_assets.ops.computations import Computation
+from platform_assets.publication import Metric, Publication
+from platform_assets.silver import events
+from platform_assets.table import MONEY, Column, Table
+from support.published import Restated
+
+WEEK = date(2026, 1, 5)
+REVENUE = Table(
+    name="gold/revenue",
+    description="Revenue by week and platform.",
+    grain="week × platform",
+    key=("week", "platform"),
+    columns=(Column("week", pl.Date(), ""), Column("platform", pl.String(), ""), Column("amount", MONEY, "")),
+    partition_by=("week",),
+    window_on="week",
+    partitions="day",
+    cluster_by=("week",),
+    update="rebuild",
+    service_level=timedelta(hours=6),
+    stats=("week",),
+    version=4,
+)
+PUBLISHES = Publication(
+    REVENUE,
+    (Metric("amount"),),
+    ("platform",),
+    grain="week",
+    starts_on="week",
+    watermark=None,
+    definition=None,
+    absent=0,
+)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Restated:
+    made = Restated.begin(tmp_path / "lake")
+    made.platform.lake.create(REVENUE)
+    return made
+
+
+def computed(world: Restated, silver: int, watermark: datetime, **amounts: str) -> None:
+    """The week's revenue by platform, from a version of silver."""
+    lake, window = world.platform.lake, PUBLISHES.window(WEEK, world.platform.settings.zone)
+    rows = [(WEEK, platform, Decimal(amount)) for platform, amount in amounts.items()]
+    frame = pl.DataFrame(rows, schema=REVENUE.schema, orient="row")
+    made = lake.replace_days(REVENUE, lake.open(REVENUE), frame, WEEK, WEEK)
+    done = Computation(REVENUE, window, events.TABLE.name, silver, made, len(rows), watermark)
+    lake.append(LEDGER, done.row(world.platform.clock()))
+
+
+def told(world: Restated, platform: str) -> list[tuple[Decimal, Decimal | None, list[str]]]:
+    window = PUBLISHES.window(WEEK, world.platform.settings.zone)
+    rows = history(world.platform, "revenue.amount", window, f"platform={platform}")
+    return rows.select("value", "change", "causes").rows()
+
+
+def test_slices_come_change_and_go(world: Restated) -> None:
+    closed = datetime(2026, 1, 12, 6, tzinfo=UTC)
+    computed(world, 0, closed, ios="10.10", web="5")
+    publish(world.platform, PUBLISHES)
+    world.late_event(WEEK)
+    computed(world, 1, closed, ios="10.40", android="1")
+    publish(world.platform, PUBLISHES)
+    computed(world, 1, closed + timedelta(days=7), ios="10.40", android="1")
+    publish(world.platform, PUBLISHES)
+
+    first, late = ["first publication"], ["late events"]
+    assert told(world, "ios") == [
+        (Decimal("10.1"), None, first),
+        (Decimal("10.4"), Decimal("0.3"), late),
+        (Decimal("10.4"), 0, ["finality"]),
+    ]
+    assert told(world, "web") == [(5, None, first), (0, -5, late)], "it has no row any more: nothing, as declared"
+    assert told(world, "android")[0] == (1, None, first)
+    rows = world.platform.lake.scan(TABLE).collect()
+    assert set(rows["definition_version"]) == {"4"}
+    assert set(rows["grain"]) == {"week"}
+    assert set(rows["watermark"]) == {closed, closed + timedelta(days=7)}
+    window = Window(datetime(2026, 1, 5, tzinfo=UTC), datetime(2026, 1, 12, tzinfo=UTC))
+    sentence = explained(world.platform, "revenue.amount", window, "platform=ios").sentence
+    assert sentence.startswith("revenue.amount of 2026-01-05 to 2026-01-11 (platform=ios) was first published as 10.1 ")
+    assert "then +0.3 for late events" in sentence
+    assert publish(world.platform, PUBLISHES).is_empty()
+
+
+def test_a_slice_that_comes_back(world: Restated) -> None:
+    closed = datetime(2026, 1, 12, 6, tzinfo=UTC)
+    for amounts in ({"ios": "1", "web": "2"}, {"ios": "1"}, {"ios": "1", "web": "3"}):
+        computed(world, 0, closed, **amounts)
+        publish(world.platform, PUBLISHES)
+    assert [row[:2] for row in told(world, "web")] == [(2, None), (0, -2), (3, 3)]
+    assert [row[2] for row in told(world, "web")[1:]] == [["backfill"], ["backfill"]]
+    assert len(told(world, "ios")) == 1
