@@ -165,9 +165,11 @@ class Trend(Specification):
             beginning of the window.
         where: What must hold of the events of every series.
         breakdowns: What each series is split by.
-        breakdown_limit: How many values are told, those with the most; the rest is one value, *other*.
-        other: How *other* comes about: `counted` again from its events, so that a person counts once (a choice), or
-            `summed` over its values; or `left_out`.
+        breakdown_limit: How many values of each series are told; the rest is one value, *other*. A missing value is
+            one, too.
+        other: How *other* comes about: `counted` again from its events, so that a person counts once (a choice); then
+            the values with the most events are told. Or `summed` over its values, or `left_out`: then those with the
+            greatest numbers are told, which needs every value's.
         formula: Arithmetic over series that takes their place: `A + 2 * B`, with ``+ - * / % **``, numbers, brackets.
         nothing_is_zero: Whether the average, median, … of nothing is 0, not null (a choice).
         zone: The reporting timezone.

@@ -48,8 +48,10 @@ def _run(module: ModuleType, folder: Path, match: str, with_traceback: bool) -> 
     suites: dict[str, Counter[str]] = {}
     rules: Counter[str] = Counter()
     lines: list[str] = []
-    for case in module.cases(folder):
-        if match not in str(case):
+    for told in module.cases(folder):
+        # A family gives its cases, or pairs of a name and a case.
+        name, case = told if isinstance(told, tuple) else (str(told), told)
+        if match not in name:
             continue
         outcome = "passed"
         try:
@@ -60,7 +62,7 @@ def _run(module: ModuleType, folder: Path, match: str, with_traceback: bool) -> 
         except Exception as failure:  # noqa: BLE001 (a case that breaks is a case that failed; the others still run)
             outcome = "failed"
             lines.append(
-                f"  FAILED {case}: {type(failure).__name__}: {str(failure).splitlines()[0] if str(failure) else ''}"
+                f"  FAILED {name}: {type(failure).__name__}: {str(failure).splitlines()[0] if str(failure) else ''}"
             )
             if with_traceback:
                 lines.append(traceback.format_exc())

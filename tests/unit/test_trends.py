@@ -487,6 +487,37 @@ def test_formulas_that_are_no_arithmetic(formula: str, words: str) -> None:
         Trend(series=(Series(events=ANY), Series(events=ANY)), formula=formula)
 
 
+def test_a_trend_is_read_from_plain_data() -> None:
+    plain = {
+        "series": [
+            {
+                "events": {
+                    "event": "bought",
+                    "where": [{"property": "properties.n", "operator": "greater", "value": 1}],
+                },
+                "measure": {"kind": "property", "property": "properties.n", "aggregate": "median"},
+            },
+            {"events": {}, "measure": {"kind": "actors", "within_days": 7}},
+        ],
+        "breakdowns": [{"property": "properties.plan"}],
+        "interval": "week",
+        "zone": "Europe/Berlin",
+    }
+    greater = Filter(property="properties.n", operator="greater", value=1)
+    median = OfProperty(property="properties.n", aggregate="median")
+    assert Trend.model_validate(plain) == Trend(
+        series=(
+            Series(events=EventPredicate(event="bought", where=(greater,)), measure=median),
+            Series(events=ANY, measure=Actors(within_days=7)),
+        ),
+        breakdowns=(Breakdown(property="properties.plan"),),
+        interval="week",
+        zone=BERLIN,
+    )
+    with pytest.raises(ValidationError, match="'events', 'actors', 'property'"):
+        Trend.model_validate({"series": [{"events": {}, "measure": {"kind": "many"}}]})
+
+
 def test_what_makes_no_sense() -> None:
     with pytest.raises(ValidationError, match="this events_per_actor does not"):
         one(EventsPerActor(), cumulative=True)
