@@ -107,8 +107,8 @@ TABLES: tuple[Table, ...] = (
 )
 """Every table that is declared in Python, in the order in which data flows."""
 
-PUBLICATIONS: tuple[Publication, ...] = (active_users.PUBLISHES,)
-"""Every gold table whose numbers are kept in `gold/published_numbers`."""
+PUBLICATIONS: tuple[Publication, ...] = (active_users.PUBLISHES, active_users_by_slice.PUBLISHES)
+"""The tables declared in Python whose numbers are kept in `gold/published_numbers`."""
 
 
 RESTATED: tuple[RestatedByDay, ...] = (
@@ -133,6 +133,11 @@ def tables(numbers: Sequence[DailyNumber] | None = None) -> tuple[Table, ...]:
     return (*TABLES, *(number.table for number in (own_numbers() if numbers is None else numbers)))
 
 
+def publications_of(numbers: Sequence[DailyNumber]) -> tuple[Publication, ...]:
+    """Everything whose numbers are kept in `gold/published_numbers`: tables of Python, and metrics."""
+    return (*PUBLICATIONS, *(number.publishes for number in numbers if number.publishes is not None))
+
+
 def create_tables(lake: Lake, numbers: Sequence[DailyNumber] | None = None) -> None:
     """Create every table that is missing.
 
@@ -148,6 +153,7 @@ def assets(partitions: Partitions, numbers: Sequence[DailyNumber]) -> list[dg.As
     """The assets of all tables."""
     silver, received = events.TABLE, [stream.table for stream in STREAMS]
     of_events = [stream.table for stream in EVENT_STREAMS]
+    published = publications_of(numbers)
     return [
         *(rebuilt_asset(s.table, [], partial(rebuilds.rebuild_received, s), partitions) for s in STREAMS),
         ledger_spec(schemas.TABLE, received),
@@ -178,8 +184,8 @@ def assets(partitions: Partitions, numbers: Sequence[DailyNumber]) -> list[dg.As
         rebuilt_asset(active_users.TABLE, [person_days.TABLE], active_users.rebuild, partitions),
         whole_asset(
             published_numbers.TABLE,
-            [publication.table for publication in PUBLICATIONS],
-            partial(published_numbers.publish_all, publications=PUBLICATIONS),
+            [publication.table for publication in published],
+            partial(published_numbers.publish_all, publications=published),
         ),
         rebuilt_asset(
             fact_events.TABLE,
@@ -243,7 +249,7 @@ def build_defs(platform: Platform, numbers: Sequence[DailyNumber] | None = None)
     from sensors.landed_files import landed_files as landed_files_sensor  # noqa: PLC0415
     from sensors.micro_batches import changes, micro_batches  # noqa: PLC0415
     from sensors.numbers import number_restatements, restate_numbers  # noqa: PLC0415
-    from sensors.publication import publications, publish_numbers  # noqa: PLC0415
+    from sensors.publication import publications_sensor, publish_numbers  # noqa: PLC0415
     from sensors.restatement import (  # noqa: PLC0415
         fact_restatements,
         restate_days,
@@ -291,7 +297,7 @@ def build_defs(platform: Platform, numbers: Sequence[DailyNumber] | None = None)
             fact_restatements,
             number_restatements(kept, restate),
             first_events,
-            publications,
+            publications_sensor(publications_of(numbers)),
         ],
         schedules=[regular_maintenance, nightly_maintenance, hourly_checks],
         resources={"platform": platform},

@@ -151,7 +151,7 @@ class Publication:
                 "window_end": pl.Series([w.end for w in windows], dtype=TIMESTAMP),
             }
         )
-        own = self.table.name.split("/")[1]
+        own = self.table.name.split("/", 1)[1].replace("/", ".")
         parts = [
             held.select(
                 metric=pl.lit(f"{own}.{metric.column}") if self.named_by is None else pl.col(self.named_by),

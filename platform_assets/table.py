@@ -60,6 +60,21 @@ class Column:
 
 
 @dataclass(frozen=True)
+class Plot:
+    """The picture of a table by days: a line of numbers for each value of a column.
+
+    Attributes:
+        value: The column of numbers; added up where a day has several of one line.
+        by: The column that has a line for each of its values.
+        days: How many days it shows.
+    """
+
+    value: str
+    by: str
+    days: int = 28
+
+
+@dataclass(frozen=True)
 class Table:
     """The declaration of one table.
 
@@ -80,6 +95,7 @@ class Table:
         append_only: Whether Delta refuses deletes.
         steady: Whether every hour or day brings rows; a source that may be idle owes none, so none is missed.
         owner: Who answers for it.
+        plot: The picture that the newest day shows in the UI, of a table by days.
     """
 
     name: str
@@ -98,6 +114,7 @@ class Table:
     append_only: bool = False
     steady: bool = True
     owner: str = "team:data-platform"
+    plot: Plot | None = None
 
     def __post_init__(self) -> None:
         names = {column.name for column in self.columns}

@@ -8,8 +8,9 @@ from datetime import date, datetime, timedelta
 import polars as pl
 
 from partitions import Window
-from platform_assets.gold import active_users, person_day_slices
+from platform_assets.gold import active_users, person_day_slices, person_days
 from platform_assets.platform import Platform
+from platform_assets.publication import Metric, Publication
 from platform_assets.restatement import stale_days
 from platform_assets.semantics import activity
 from platform_assets.semantics.engines import collected
@@ -49,6 +50,15 @@ TABLE = Table(
     service_level=timedelta(hours=6),
     stats=("day", "dimension"),
 )
+
+PUBLISHES = Publication(
+    TABLE,
+    metrics=tuple(Metric(name) for name in ("dau", "wau", "mau")),
+    slices=("dimension", "value"),
+    reach={person_day_slices.TABLE.name: person_days.REACH},
+    absent=0,
+)
+"""The numbers that go into `gold/published_numbers`."""
 
 
 def transform(

@@ -16,6 +16,8 @@ import polars as pl
 
 from partitions import Window
 from platform_assets.platform import Platform
+from platform_assets.publication import Metric as PublishedMetric
+from platform_assets.publication import Publication, Reach
 from platform_assets.restatement import ripened, stale_histories, stale_identities
 from platform_assets.semantics.calendar import Interval, WeekStart, bucket_of, start_of
 from platform_assets.semantics.identity import PERSONS, joined
@@ -102,6 +104,7 @@ class DailyNumber:
         needs_firsts: Whether it reads `silver/person_firsts`. A first that moves reaches the days up to the one on
             which it was before: those of the allowed lateness, or of a login that claims what was anonymous.
         within: The first and the last day that have rows, where not every day has.
+        publishes: Its numbers in `gold/published_numbers`.
     """
 
     table: Table
@@ -113,6 +116,7 @@ class DailyNumber:
     keep: pl.Expr | None = None
     needs_firsts: bool = False
     within: tuple[date, date] | None = None
+    publishes: Publication | None = None
 
     @property
     def upstream(self) -> tuple[Table, ...]:
@@ -265,6 +269,23 @@ def ripened_days(platform: Platform, ledger: pl.DataFrame, table: Table, ahead: 
     """
     settings, mine = platform.settings, ledger.filter(table=table.name)
     return ripened(mine, platform.watermark(), settings.allowed_lateness, timedelta(days=ahead), settings.zone)
+
+
+def published(
+    table: Table, column: str, slices: tuple[str, ...], grain: Interval = "day", *, back: int = 0, ahead: int = 0
+) -> Publication:
+    """The publication of one column of numbers of a table by the day.
+
+    Args:
+        table: The table.
+        column: The numbers.
+        slices: The columns that tell its rows of a day apart.
+        grain: The length of the window that a row is of.
+        back: How many days before a day its rows read.
+        ahead: How many days after a day its rows read.
+    """
+    reach = {table.name: Reach(before=back, after=ahead)}
+    return Publication(table, (PublishedMetric(column),), slices=slices, grain=grain, reach=reach)
 
 
 def days_of(length: timedelta) -> int:

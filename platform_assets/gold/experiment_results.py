@@ -9,14 +9,14 @@ import polars as pl
 
 from partitions import Window
 from platform_assets.gold import fact_events
-from platform_assets.gold.daily_numbers import FINALITY, DailyNumber, Reading
+from platform_assets.gold.daily_numbers import FINALITY, DailyNumber, Reading, published
 from platform_assets.gold.metric_columns import fact_columns, of_names
 from platform_assets.gold.metric_files import Metric
 from platform_assets.semantics.experiment.results import Result, results
 from platform_assets.semantics.experiment.specification import DatedExperiment
 from platform_assets.semantics.experiments import exposures, sufficient_statistics, unit_metrics
 from platform_assets.semantics.specification import properties_of
-from platform_assets.table import Column, Table
+from platform_assets.table import Column, Plot, Table
 
 _FIGURES = tuple(field for field in fields(Result) if field.name not in ("experiment", "metric", "variant"))
 _DTYPES = {"int": pl.Int64(), "float": pl.Float64(), "str": pl.String(), "bool": pl.Boolean()}
@@ -61,6 +61,7 @@ def table(metric: Metric) -> Table:
         version=metric.definition_version,
         steady=False,
         owner=metric.owner,
+        plot=Plot("lift", by="metric", days=90),
     )
 
 
@@ -87,15 +88,17 @@ def number(metric: Metric, experiment: DatedExperiment) -> DailyNumber:
     wanted = {reference for predicate in predicates for reference in properties_of(predicate.where)}
     wanted |= {experiment.exposure.experiment, experiment.exposure.variant}
     wanted |= {measure.value for measure in measures if measure.value is not None}
-    length = (experiment.last_day - experiment.first_day).days
+    made = table(metric)
+    back = (experiment.last_day - experiment.first_day).days + experiment.covariate_days + 1
     return DailyNumber(
-        table=table(metric),
+        table=made,
         source=fact_events.TABLE,
         columns=fact_columns(metric, wanted),
         compute=lambda reading: rows(reading, experiment),
-        back=length + experiment.covariate_days + 1,
+        back=back,
         keep=of_names(predicates),
         within=(experiment.first_day, experiment.last_day),
+        publishes=published(made, "lift", ("metric", "variant"), back=back),
     )
 
 

@@ -8,13 +8,13 @@ import narwhals as nw
 import polars as pl
 
 from platform_assets.gold import fact_events
-from platform_assets.gold.daily_numbers import FINALITY, DailyNumber, Reading, days_of
+from platform_assets.gold.daily_numbers import FINALITY, DailyNumber, Reading, days_of, published
 from platform_assets.gold.metric_columns import fact_columns, of_names
 from platform_assets.gold.metric_files import Metric, MetricFileError
 from platform_assets.semantics.calendar import bucket_of, starts
 from platform_assets.semantics.funnels import Funnel, attempts, furthest, summary
 from platform_assets.semantics.specification import properties_of
-from platform_assets.table import Column, Table
+from platform_assets.table import Column, Plot, Table
 
 
 def table(metric: Metric) -> Table:
@@ -54,6 +54,7 @@ def table(metric: Metric) -> Table:
         stats=("day",),
         version=metric.definition_version,
         owner=metric.owner,
+        plot=Plot("persons", by="name"),
     )
 
 
@@ -73,12 +74,14 @@ def number(metric: Metric, funnel: Funnel) -> DailyNumber:
     if any(predicate.first_ever for predicate in predicates):
         msg = f"{metric.name}.yaml: first_ever: a day of a funnel does not read all history; leave it out"
         raise MetricFileError(msg)
+    made, ahead = table(metric), days_of(funnel.window)
     return DailyNumber(
-        table=table(metric),
+        table=made,
         source=fact_events.TABLE,
         columns=fact_columns(metric, wanted),
         compute=lambda reading: rows(reading, funnel),
-        ahead=days_of(funnel.window),
+        ahead=ahead,
+        publishes=published(made, "persons", ("breakdown", "step"), ahead=ahead),
         keep=None if funnel.order == "strict" else of_names(predicates),
     )
 

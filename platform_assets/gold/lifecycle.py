@@ -7,7 +7,7 @@ from datetime import timedelta
 import narwhals as nw
 import polars as pl
 
-from platform_assets.gold.daily_numbers import FINALITY, LONGEST, DailyNumber, Reading, beginnings
+from platform_assets.gold.daily_numbers import FINALITY, LONGEST, DailyNumber, Reading, beginnings, published
 from platform_assets.gold.metric_columns import ACTIVITY_COLUMNS, check_activity
 from platform_assets.gold.metric_files import Metric, MetricFileError
 from platform_assets.semantics import person_buckets
@@ -16,7 +16,7 @@ from platform_assets.semantics.engines import lazy
 from platform_assets.semantics.lifecycle import STATUSES, Lifecycle, lifecycle_of_buckets
 from platform_assets.semantics.matching import with_matches
 from platform_assets.silver import activity_hours
-from platform_assets.table import Column, Table
+from platform_assets.table import Column, Plot, Table
 
 
 def table(metric: Metric) -> Table:
@@ -48,6 +48,7 @@ def table(metric: Metric) -> Table:
         stats=("day",),
         version=metric.definition_version,
         owner=metric.owner,
+        plot=Plot("persons", by="status", days=90),
     )
 
 
@@ -68,15 +69,16 @@ def number(metric: Metric, specification: Lifecycle) -> DailyNumber:
         )
         raise MetricFileError(msg)
     check_activity(metric, specification.activity)
-    longest = LONGEST[specification.interval]
+    made, longest = table(metric), LONGEST[specification.interval]
     return DailyNumber(
-        table=table(metric),
+        table=made,
         source=activity_hours.TABLE,
         columns=ACTIVITY_COLUMNS,
         compute=lambda reading: rows(reading, specification),
         back=longest,
         ahead=longest - 1,
         needs_firsts=True,
+        publishes=published(made, "persons", ("status",), specification.interval, back=longest, ahead=longest - 1),
     )
 
 

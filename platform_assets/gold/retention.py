@@ -7,14 +7,14 @@ from datetime import timedelta
 import narwhals as nw
 import polars as pl
 
-from platform_assets.gold.daily_numbers import FINALITY, LONGEST, DailyNumber, Reading, beginnings
+from platform_assets.gold.daily_numbers import FINALITY, LONGEST, DailyNumber, Reading, beginnings, published
 from platform_assets.gold.metric_columns import ACTIVITY_COLUMNS, check_activity
 from platform_assets.gold.metric_files import Metric, MetricFileError
 from platform_assets.semantics.engines import lazy
 from platform_assets.semantics.matching import with_matches
 from platform_assets.semantics.retention import Retention, retention_of_days
 from platform_assets.silver import activity_hours
-from platform_assets.table import Column, Table
+from platform_assets.table import Column, Plot, Table
 
 
 def table(metric: Metric) -> Table:
@@ -51,6 +51,7 @@ def table(metric: Metric) -> Table:
         stats=("day",),
         version=metric.definition_version,
         owner=metric.owner,
+        plot=Plot("share", by="interval", days=180),
     )
 
 
@@ -76,13 +77,14 @@ def number(metric: Metric, specification: Retention) -> DailyNumber:
         raise MetricFileError(msg)
     for predicate in (spec.start, spec.returning):
         check_activity(metric, predicate)
-    longest = LONGEST[spec.interval]
+    made, ahead = table(metric), LONGEST[spec.interval] * (spec.reach + 1)
     return DailyNumber(
-        table=table(metric),
+        table=made,
         source=activity_hours.TABLE,
         columns=ACTIVITY_COLUMNS,
         compute=lambda reading: rows(reading, spec),
-        ahead=longest * (spec.reach + 1),
+        ahead=ahead,
+        publishes=published(made, "persons", ("interval",), spec.interval, ahead=ahead),
         needs_firsts=spec.kind == "first_time",
     )
 

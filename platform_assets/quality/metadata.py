@@ -16,7 +16,7 @@ from deltalake import DeltaTable
 from partitions import Window
 from platform_assets.gold import active_users, live_metrics, published_numbers
 from platform_assets.platform import Platform
-from platform_assets.table import Table
+from platform_assets.table import Plot, Table
 from resources.lake import disk_usage
 
 if TYPE_CHECKING:
@@ -123,6 +123,8 @@ def _picture(platform: Platform, table: Table, window: Window) -> dict[str, dg.M
         return {"active users": _active_users_plot(platform, window)}
     if table is live_metrics.TABLE:
         return {"events per minute": _live_plot(platform, window)}
+    if table.plot is not None:
+        return {table.plot.value: _days_plot(platform, table, table.plot, window)}
     preview = _rows(platform, table, platform.lake.open(table), [window])
     return {"preview": _shown(table, preview)}
 
@@ -131,6 +133,29 @@ def _shown(table: Table, rows: pl.LazyFrame) -> dg.MetadataValue:
     """Some rows, without personal data."""
     first = rows.drop(*(c.name for c in table.columns if c.personal)).head(_PREVIEW_ROWS).collect()
     return dg.MetadataValue.md(_markdown(first))
+
+
+def _days_plot(platform: Platform, table: Table, plot: Plot, window: Window) -> dg.MetadataValue:
+    """A line for each value of a column, over the days up to a window; days that are not final are shaded."""
+    last = window.days(platform.settings.zone)[-1]
+    days = pl.col(table.window_on).is_between(last - timedelta(days=plot.days - 1), last)
+    rows = platform.lake.scan(table).filter(days, pl.col(plot.value).is_not_null())
+    numbers = (
+        rows.group_by(table.window_on, plot.by)
+        .agg(pl.col(plot.value).sum(), pl.col("is_final").all())
+        .sort(table.window_on, plot.by)
+        .collect()
+    )
+    if numbers.is_empty():
+        return dg.MetadataValue.text("no number yet")
+    finality = numbers.group_by(table.window_on).agg(pl.col("is_final").all()).sort(table.window_on)
+    at = finality[table.window_on].to_list()
+    lines = {}
+    for (name,), values in numbers.group_by(plot.by, maintain_order=True):
+        by_day = dict(values.select(table.window_on, pl.col(plot.value).cast(pl.Float64)).iter_rows())
+        lines[str(name)] = [by_day.get(day, nan) for day in at]
+    column = next(column for column in table.columns if column.name == plot.value)
+    return _plot(_lines(at, lines, finality["is_final"].to_list(), column.unit or plot.value, from_zero=False))
 
 
 def _active_users_plot(platform: Platform, window: Window) -> dg.MetadataValue:
@@ -176,7 +201,12 @@ def _published(platform: Platform, rows: pl.LazyFrame) -> dict[str, dg.MetadataV
 
 
 def _lines(
-    at: Sequence[Any], lines: Mapping[str, Sequence[float]], is_final: Sequence[bool], unit: str
+    at: Sequence[Any],
+    lines: Mapping[str, Sequence[float]],
+    is_final: Sequence[bool],
+    unit: str,
+    *,
+    from_zero: bool = True,
 ) -> Callable[[Axes], None]:
     """Draws lines over days; those after the last final day are shaded as not final."""
     final = [day for day, told in zip(at, is_final, strict=True) if told]
@@ -185,7 +215,8 @@ def _lines(
         for name, values in lines.items():
             axes.plot(at, values, marker="o", markersize=3, label=name)
         axes.set_ylabel(unit)
-        axes.set_ylim(bottom=0)
+        if from_zero:
+            axes.set_ylim(bottom=0)
         axes.axvspan(max(final, default=at[0]), at[-1], alpha=0.12, color="grey", label="not final")
         axes.legend(loc="upper left", fontsize=8)
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 
+from partitions import Window
 from platform_assets.gold.metric_files import MetricFileError, load
 from platform_assets.gold.metric_numbers import numbers
+from platform_assets.gold.published_numbers import explained
 from sensors.restatement import fact_restatements
 from support.platforms import Run
 from support.records import at, encoded, event
@@ -42,6 +45,7 @@ def run(tmp_path: Path) -> Run:
         event("o2", DAY, anonymous_id="b", user_id=None, event_name="order_completed", platform="ios"),
     )
     follow(made)
+    made.execute("publish_numbers")
     return made
 
 
@@ -98,6 +102,13 @@ def test_a_late_event_restates_the_days_that_read_it_and_no_others(run: Run) -> 
     act(run, event("o1", 2 * DAY, anonymous_id="a", user_id="anna", event_name="order_completed"), days=3.5)
     computed = follow(run)
     assert persons(run) == {(FIRST, "ios"): [2, 2]}
+    run.execute("publish_numbers")
+    window = Window.of_days(FIRST, FIRST, ZoneInfo("UTC"))
+    told = explained(run.platform, "funnels.hats.persons", window, "breakdown=ios,step=2")
+    assert [(float(entry["value"]), entry["causes"]) for entry in told.entries.iter_rows(named=True)] == [
+        (1.0, ["first publication"]),
+        (2.0, ["new events"]),
+    ]
     days = {day for _, first, last in computed for day in (first, last)}
     # Two days before the first one are closed by now; what is before them and after the event's own day stays.
     assert min(days) >= f"{FIRST - timedelta(days=2):%Y-%m-%d}"

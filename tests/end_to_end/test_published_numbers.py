@@ -21,7 +21,7 @@ from local_stack.why import answer
 from partitions import Window
 from platform_assets.gold import active_users, published_numbers
 from platform_assets.gold.published_numbers import as_known_at, explained, history
-from sensors.publication import publications, publish_numbers
+from sensors.publication import publish_numbers
 from sensors.restatement import RANGE_END, RANGE_START
 from support.platforms import Run
 
@@ -287,7 +287,7 @@ def test_the_answer_outlives_the_history_of_the_tables(run: Run) -> None:
 def test_what_was_not_published_is_asked_for(run: Run) -> None:
     def asked() -> list[dg.RunRequest]:
         context = dg.build_sensor_context(instance=run.instance, resources={"platform": run.platform})
-        found = publications(context)
+        found = run.sensor("publications")(context)
         return [found] if isinstance(found, dg.RunRequest) else []
 
     published(run)
