@@ -98,12 +98,12 @@ def read(path: Path) -> Metric:
     kind = told.get("metric")
     if not isinstance(kind, str) or kind not in KINDS:
         said = "is missing" if kind is None else f"{kind!r} is unknown"
-        msg = f"{path.name}:{_line(node, ('metric',))}: metric: {said}; there are {', '.join(KINDS)}"
+        msg = f"{path.name}:{_placed(node, ('metric',))[1]}: metric: {said}; there are {', '.join(KINDS)}"
         raise MetricFileError(msg)
     for field in ("description", "owner"):
         value = told.get(field, "" if field == "description" else "team:data-platform")
         if not isinstance(value, str) or not value.strip():
-            msg = f"{path.name}:{_line(node, (field,))}: {field}: say it in words, got {value!r}"
+            msg = f"{path.name}:{_placed(node, (field,))[1]}: {field}: say it in words, got {value!r}"
             raise MetricFileError(msg)
     fields = {name: value for name, value in told.items() if name not in _OWN_FIELDS}
     try:
@@ -116,34 +116,35 @@ def read(path: Path) -> Metric:
 
 def _faults(file: str, node: yaml.Node, error: ValidationError) -> list[str]:
     found: dict[str, None] = {}
-    for fault in error.errors():
-        place = [part for part in fault["loc"] if _is_in_file(part)]
-        field = ".".join(str(part) for part in place) or "the metric"
+    faults = error.errors()
+    deeper = {fault["loc"][:length] for fault in faults for length in range(len(fault["loc"]))}
+    for fault in faults:
+        if fault["loc"] in deeper:  # a list is short of the items that are wrong
+            continue
+        place, line = _placed(node, fault["loc"])
+        field = ".".join(map(str, place)) or "the metric"
         given = f", got {fault['input']!r}" if fault["type"] not in ("missing", "value_error") else ""
         message = fault["msg"].removeprefix("Value error, ")
-        found[f"{file}:{_line(node, place)}: {field}: {message}{given}"] = None
+        found[f"{file}:{line}: {field}: {message}{given}"] = None
     return list(found)
 
 
-def _is_in_file(part: int | str) -> bool:
-    """Whether a part of pydantic's path is one of the file; others name the members of a union."""
-    return isinstance(part, int) or (_FIELD.fullmatch(part) is not None and part not in _UNION_MEMBERS)
+def _placed(node: yaml.Node, path: Sequence[int | str]) -> tuple[list[int | str], int]:
+    """The parts of pydantic's path that the file has (others name members of a union), and the line of the deepest.
 
-
-_FIELD = re.compile(r"[a-z_][a-z_0-9]*")
-_UNION_MEMBERS = frozenset({"str", "bool", "int", "float", "tuple"})
-
-
-def _line(node: yaml.Node, place: Sequence[int | str]) -> int:
-    """The line, from 1, of the deepest part of a path that the file has."""
-    mark = node.start_mark.line
-    for part in place:
+    The last part is a field that is missing, where the file does not have it.
+    """
+    place: list[int | str] = []
+    line = node.start_mark.line
+    for part in path:
         below: Any = None
         if isinstance(node, yaml.MappingNode):
             below = next(((key, value) for key, value in node.value if key.value == part), None)
         elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
             below = (node.value[part], node.value[part])
-        if below is None:
-            break
-        mark, node = below[0].start_mark.line, below[1]
-    return int(mark) + 1
+        if below is not None:
+            place.append(part)
+            line, node = below[0].start_mark.line, below[1]
+    if path and isinstance(node, yaml.MappingNode) and path[-1] not in place[-1:]:
+        place.append(path[-1])
+    return place, int(line) + 1

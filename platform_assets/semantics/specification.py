@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
 Scalar: TypeAlias = bool | int | float | str
 Operator = Literal[
@@ -109,7 +109,18 @@ class AnyOf(Specification):
     any: tuple[Condition, ...]
 
 
-Condition: TypeAlias = Filter | AllOf | AnyOf
+def _kind_of_condition(said: object) -> str:
+    """Which condition something means to be, so that what is wrong with it is told of that one alone."""
+    for kind in ("all", "any"):
+        if kind in said if isinstance(said, dict) else hasattr(said, kind):
+            return kind
+    return "filter"
+
+
+Condition: TypeAlias = Annotated[
+    Annotated[Filter, Tag("filter")] | Annotated[AllOf, Tag("all")] | Annotated[AnyOf, Tag("any")],
+    Discriminator(_kind_of_condition),
+]
 AllOf.model_rebuild()
 AnyOf.model_rebuild()
 

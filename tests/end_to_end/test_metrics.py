@@ -158,7 +158,7 @@ def test_a_day_ripens_when_nobody_can_get_through_any_more(run: Run) -> None:
         ),
         (
             "metric: funnel\ndescription: d\nsteps:\n- event: a\n  where:\n  - property: p\n\n    operator: like\n",
-            "hats.yaml:7: steps.0.where.0.operator: Input should be 'equals'",
+            "hats.yaml:8: steps.0.where.0.operator: Input should be 'equals'",
         ),
         ("metric: funnel\ndescription: d\nsteps: [{event: a, first_ever: true}]", "hats.yaml: first_ever: a day of"),
         (
@@ -173,6 +173,7 @@ def test_a_wrong_file_says_where_and_what(tmp_path: Path, text: str, message: st
     with pytest.raises(MetricFileError) as said:
         numbers(load(written(tmp_path, text)))
     assert str(said.value).startswith(message)
+    assert str(said.value).count("hats.yaml") == 1
 
 
 def test_the_name_of_a_file_is_the_name_of_a_metric(tmp_path: Path) -> None:

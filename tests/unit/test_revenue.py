@@ -199,10 +199,12 @@ def told(lake: Lake, entries: pl.DataFrame) -> None:
 
 
 def settle(where: Platform) -> list[date]:
-    days = sorted(gold.stale(where, NOW.date()))
+    days = sorted(gold.stale(where, where.lake.scan(computations.TABLE).collect(), NOW.date()))
     for day in days:
         gold.rebuild(where, Window.of_days(day, day, where.settings.zone))
-    assert gold.stale(where, NOW.date()) == set(), "stale after having been computed"
+    assert gold.stale(where, where.lake.scan(computations.TABLE).collect(), NOW.date()) == set(), (
+        "stale after having been computed"
+    )
     return days
 
 
