@@ -115,6 +115,7 @@ def test_a_late_event_restates_the_days_that_read_it_and_no_others(run: Run) -> 
     assert max(days) == f"{FIRST + timedelta(days=2):%Y-%m-%d}"
 
 
+@pytest.mark.slow
 def test_a_login_makes_two_persons_one(run: Run) -> None:
     run.now += timedelta(days=1)
     act(run, event("l", DAY + 60, anonymous_id="b", user_id="anna", event_name="logged_in"))
@@ -122,6 +123,7 @@ def test_a_login_makes_two_persons_one(run: Run) -> None:
     assert persons(run) == {(FIRST, "ios"): [1, 1]}
 
 
+@pytest.mark.slow
 def test_another_definition_restates_every_day(run: Run, tmp_path: Path) -> None:
     run.now += timedelta(days=1)
     run.measure(numbers(load(written(tmp_path, FUNNEL.replace("2d", "12h")))))
@@ -129,6 +131,7 @@ def test_another_definition_restates_every_day(run: Run, tmp_path: Path) -> None
     assert persons(run) == {(FIRST, "ios"): [2, 0]}
 
 
+@pytest.mark.slow
 def test_a_day_ripens_when_nobody_can_get_through_any_more(run: Run) -> None:
     def is_closed() -> list[bool]:
         return (

@@ -102,6 +102,7 @@ def published(run: Run) -> None:
     run.restate()
 
 
+@pytest.mark.slow
 def test_a_number_is_published_with_what_it_rests_on(run: Run) -> None:
     published(run)
     (row,) = history(run.platform, MAU, window(2)).iter_rows(named=True)
@@ -150,6 +151,7 @@ def test_what_came_in_time_is_not_late(run: Run) -> None:
     assert {of for _, of, _ in changed(run)} == {day(0)}
 
 
+@pytest.mark.slow
 def test_a_login(run: Run) -> None:
     published(run)
     run.now = NOON + timedelta(hours=2)
@@ -184,6 +186,7 @@ def test_a_cause_that_had_no_effect_is_not_blamed_later(run: Run) -> None:
     assert told(run, DAU, 2)[1:] == [(1, ["identity merge"])]
 
 
+@pytest.mark.slow
 def test_a_backfill_by_other_settings(run: Run) -> None:
     published(run)
     run.now = NOON + timedelta(hours=2)
@@ -196,6 +199,7 @@ def test_a_backfill_by_other_settings(run: Run) -> None:
     assert_agrees(run)
 
 
+@pytest.mark.slow
 def test_a_backfill_that_changes_nothing_is_not_told(run: Run) -> None:
     published(run)
     before = run.lake.scan(published_numbers.TABLE).collect()
@@ -203,6 +207,7 @@ def test_a_backfill_that_changes_nothing_is_not_told(run: Run) -> None:
     assert run.lake.scan(published_numbers.TABLE).collect().equals(before)
 
 
+@pytest.mark.slow
 def test_another_definition(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     published(run)
     run.now = NOON + timedelta(hours=2)
@@ -213,6 +218,7 @@ def test_another_definition(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     assert told(run, DAU, 1) == [(0, ["first publication"])]
 
 
+@pytest.mark.slow
 def test_another_definition_of_what_it_is_computed_from(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     from platform_assets.gold import person_days
 
@@ -225,6 +231,7 @@ def test_another_definition_of_what_it_is_computed_from(run: Run, monkeypatch: p
     assert told(run, DAU, 2) == [(2, ["first publication"]), (0, ["definition change"])]
 
 
+@pytest.mark.slow
 def test_finality_is_published_and_the_share_still_expected(run: Run) -> None:
     published(run)
     run.now = NOON + timedelta(days=9)
@@ -251,6 +258,7 @@ def test_finality_is_published_and_the_share_still_expected(run: Run) -> None:
     assert run.requested() == []
 
 
+@pytest.mark.slow
 def test_as_known_at_any_moment(run: Run) -> None:
     published(run)
     for hours in (2, 26):
@@ -271,6 +279,7 @@ def test_as_known_at_any_moment(run: Run) -> None:
     assert "then +2 for late events (2026-02-11 14:00 UTC): 2 now." in sentence
 
 
+@pytest.mark.slow
 def test_the_answer_outlives_the_history_of_the_tables(run: Run) -> None:
     published(run)
     run.now = NOON + timedelta(hours=2)
@@ -284,6 +293,7 @@ def test_the_answer_outlives_the_history_of_the_tables(run: Run) -> None:
     assert explained(run.platform, DAU, window(3)).entries.equals(before.entries)
 
 
+@pytest.mark.slow
 def test_what_was_not_published_is_asked_for(run: Run) -> None:
     def asked() -> list[dg.RunRequest]:
         context = dg.build_sensor_context(instance=run.instance, resources={"platform": run.platform})
@@ -305,6 +315,7 @@ def test_what_was_not_published_is_asked_for(run: Run) -> None:
     assert asked() == []
 
 
+@pytest.mark.slow
 def test_the_ui_tells_the_changes_in_words(run: Run) -> None:
     published(run)
     run.now = NOON + timedelta(hours=2)
@@ -321,6 +332,7 @@ def test_the_ui_tells_the_changes_in_words(run: Run) -> None:
     assert str(metadata["gold/active_users as published"].value).startswith("![plot](data:image/png;base64,")
 
 
+@pytest.mark.slow
 def test_why_on_the_command_line(run: Run) -> None:
     published(run)
     run.now = NOON + timedelta(hours=2)
@@ -345,6 +357,7 @@ def test_why_on_the_command_line(run: Run) -> None:
     assert "active_users.dau" in text
 
 
+@pytest.mark.slow
 def test_days_are_those_of_the_reporting_timezone(tmp_path: Path) -> None:
     zone = ZoneInfo("America/St_Johns")
     midnight = datetime(2026, 2, 9, tzinfo=zone)

@@ -54,6 +54,7 @@ def moments_of(world: Restated) -> list[str]:
     return list(lake.moments)
 
 
+@pytest.mark.slow
 def test_it_dies_at_every_moment(tmp_path: Path) -> None:
     made = begun(tmp_path / "begun")
     rehearsal = made.over(EventfulLake(str(tmp_path / "rehearsal")))
@@ -135,6 +136,7 @@ for number in range(6):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2))
 def test_killed_at_random_moments(seed: int, tmp_path: Path) -> None:
     """Each process is killed when it has made a random number of files: a moment of its work, not of the clock."""

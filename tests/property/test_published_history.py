@@ -58,7 +58,7 @@ def said_by_gold(world: Restated) -> dict[tuple[str, object], object]:
     return {(row["metric"], row["window_start"]): row["value"] for row in numbers.iter_rows(named=True)}
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(acts=st.lists(ACTS, max_size=14))
 def test_the_ledger_says_what_gold_says(acts: list[tuple[object, ...]]) -> None:
     with a_lake() as world:
@@ -93,7 +93,7 @@ def test_the_ledger_says_what_gold_says(acts: list[tuple[object, ...]]) -> None:
                 assert (None if row is None else row["value"]) == then.get((metric, start))
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     causes=st.lists(
         st.tuples(st.sampled_from(["late event", "merge", "nothing"]), st.sampled_from(DAYS)), min_size=1, max_size=6

@@ -130,7 +130,7 @@ LONG = [Happened(number, number * 30, "d1", None) for number in range(200)]
 """A run of four days, with its events in order."""
 
 
-@settings(max_examples=5, **LIMITS)  # type: ignore[arg-type]
+@settings(max_examples=2, **LIMITS)  # type: ignore[arg-type]
 @given(worlds(), scripts, st.sampled_from(ZONES))
 @example([Happened(0, 0, "d1", None), Happened(1, DAYS * 24 * 60 - 6, "d1", None)], [], "Asia/Kolkata")
 @example([*LONG[1:], LONG[0]], [("act", 199), ("settle", 0)], "UTC")  # an event at the beginning moves every session
@@ -142,7 +142,7 @@ def test_sessions_are_those_of_one_batch(happened: list[Happened], script: list[
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@settings(max_examples=100, **LIMITS)  # type: ignore[arg-type]
+@settings(max_examples=15, **LIMITS)  # type: ignore[arg-type]
 @given(worlds(), scripts, st.sampled_from(ZONES))
 def test_sessions_are_those_of_one_batch_at_length(
     happened: list[Happened], script: list[tuple[str, int]], zone: str
