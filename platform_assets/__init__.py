@@ -4,3 +4,8 @@ What belongs here: declarations of tables, the transforms between them, their ch
 ``definitions.build_defs``. What does not: how to reach Kafka or an object store (``resources``), and when
 things run (``sensors``).
 """
+
+import sys
+
+# Where pyspark is installed, pandera imports its pandas API: half a second and a warning in every process, for nothing.
+sys.modules.setdefault("pyspark.pandas", None)  # type: ignore[arg-type]  # none stands for "not to be imported"

@@ -12,7 +12,7 @@ from platform_assets.gold import fact_events
 from platform_assets.gold.daily_numbers import FINALITY, DailyNumber, Reading, published
 from platform_assets.gold.metric_columns import fact_columns, of_names
 from platform_assets.gold.metric_files import Metric
-from platform_assets.semantics.experiment.results import Result, results
+from platform_assets.semantics.experiment.result import Result
 from platform_assets.semantics.experiment.specification import DatedExperiment
 from platform_assets.semantics.experiments import exposures, sufficient_statistics, unit_metrics
 from platform_assets.semantics.specification import properties_of
@@ -104,6 +104,9 @@ def number(metric: Metric, experiment: DatedExperiment) -> DailyNumber:
 
 def rows(reading: Reading, experiment: DatedExperiment) -> pl.DataFrame:
     """The rows of some days, without those that say how final they are."""
+    # scipy takes a second, and of all that loads the definitions only this needs it.
+    from platform_assets.semantics.experiment.results import results  # noqa: PLC0415
+
     begun = Window.of_days(experiment.first_day, experiment.first_day, reading.zone).start
     found = []
     for day in reading.days:

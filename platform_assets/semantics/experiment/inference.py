@@ -26,12 +26,10 @@ from platform_assets.semantics.experiment.effects import (
     summed,
 )
 from platform_assets.semantics.experiment.moments import MeanStatistic, ProportionStatistic
+from platform_assets.semantics.experiment.specification import SEQUENTIAL_TUNING
 
 Difference = Literal["relative", "absolute", "scaled"]
 Alternative = Literal["two-sided", "greater", "less"]
-
-SEQUENTIAL_TUNING = 5000.0
-"""Units at which the always-valid interval is narrowest."""
 
 _LEAST_P, _LARGEST_P = 1e-5, 0.4999
 """Ends of what a one-sided always-valid p-value is told as."""

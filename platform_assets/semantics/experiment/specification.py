@@ -7,7 +7,6 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from platform_assets.semantics.experiment.inference import SEQUENTIAL_TUNING
 from platform_assets.semantics.specification import Duration, EventPredicate, Specification
 
 MULTIPLE = "__multiple__"
@@ -15,6 +14,9 @@ MULTIPLE = "__multiple__"
 
 SAMPLE_RATIO_ALARM = 0.001
 """The p-value of the sample-ratio check below which a result is hidden."""
+
+SEQUENTIAL_TUNING = 5000.0
+"""Units at which the always-valid interval is narrowest."""
 
 Aggregation = Literal["converted", "count", "sum"]
 
