@@ -18,6 +18,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from platform_assets.semantics.cohorts import Cohort
 from platform_assets.semantics.experiment.specification import DatedExperiment
 from platform_assets.semantics.funnels import Funnel
 from platform_assets.semantics.lifecycle import Lifecycle
@@ -32,6 +33,7 @@ KINDS: Mapping[str, type[Specification]] = {
     "retention": Retention,
     "lifecycle": Lifecycle,
     "experiment": DatedExperiment,
+    "cohort": Cohort,
 }
 """What can be said in a file, and the specification that it is checked against."""
 
@@ -106,6 +108,8 @@ def read(path: Path) -> Metric:
             msg = f"{path.name}:{_placed(node, (field,))[1]}: {field}: say it in words, got {value!r}"
             raise MetricFileError(msg)
     fields = {name: value for name, value in told.items() if name not in _OWN_FIELDS}
+    if "name" in KINDS[kind].model_fields:
+        fields.setdefault("name", path.stem)
     try:
         specification = KINDS[kind].model_validate(fields)
     except ValidationError as error:

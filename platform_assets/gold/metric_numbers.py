@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import cache
 
-from platform_assets.gold import experiment_results, funnels, lifecycle, retention
+from platform_assets.gold import cohorts, experiment_results, funnels, lifecycle, retention
 from platform_assets.gold.daily_numbers import DailyNumber
 from platform_assets.gold.metric_files import Metric, MetricFileError, load
+from platform_assets.semantics.cohorts import Cohort
 from platform_assets.semantics.experiment.specification import DatedExperiment
 from platform_assets.semantics.funnels import Funnel
 from platform_assets.semantics.lifecycle import Lifecycle
@@ -29,6 +30,8 @@ def number(metric: Metric) -> DailyNumber:
             return lifecycle.number(metric, lived)
         case DatedExperiment() as experiment:
             return experiment_results.number(metric, experiment)
+        case Cohort() as cohort:
+            return cohorts.number(metric, cohort)
         case _:
             msg = f"{metric.name}.yaml: metric: {metric.kind!r} has no table"
             raise MetricFileError(msg)

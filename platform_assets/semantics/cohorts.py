@@ -172,9 +172,9 @@ def members(
     Raises:
         ValueError: The events or the persons lack a column that the cohort names.
     """
-    leaves = list(_leaves(cohort.of))
-    acts = [leaf for leaf in leaves if not isinstance(leaf, Filter)]
-    known = with_properties(lazy(persons), (leaf.property for leaf in leaves if isinstance(leaf, Filter)))
+    parts = list(leaves(cohort))
+    acts = [leaf for leaf in parts if not isinstance(leaf, Filter)]
+    known = with_properties(lazy(persons), (leaf.property for leaf in parts if isinstance(leaf, Filter)))
     if acts:
         dated = _dated(events, as_of, zone, actor)
         alone = {i: act for i, act in enumerate(acts) if not isinstance(act, DidInSequence)}
@@ -184,6 +184,11 @@ def members(
             if isinstance(act, DidInSequence):
                 known = known.join(_in_sequence(dated, act, i, as_of, zone, actor), on=actor, how="left")
     return known.filter(_is_member(cohort.of, iter(range(len(acts))))).select(actor)
+
+
+def leaves(cohort: Cohort) -> Iterator[Did | FirstDid | DidInSequence | Filter]:
+    """What a cohort asks for, without how it is combined, from left to right."""
+    return _leaves(cohort.of)
 
 
 def _leaves(of: Members) -> Iterator[_Behaviour | Filter]:

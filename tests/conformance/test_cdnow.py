@@ -15,12 +15,12 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from conformance.outcome import shared
 from platform_assets.semantics.calendar import bucket_of
 from platform_assets.semantics.engines import collected
 from platform_assets.semantics.revenue import cohort_revenue, cohort_sizes, lifetime_values
 from platform_assets.semantics.sessions import with_sessions
 from platform_assets.table import MONEY, TIMESTAMP
+from tests.conformance.outcome import shared
 
 JANUARY, FEBRUARY, MARCH = (bucket_of(date(1997, month, 1), "month") for month in (1, 2, 3))
 JUNE_1998 = bucket_of(date(1998, 6, 1), "month")

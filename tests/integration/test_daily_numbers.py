@@ -44,6 +44,15 @@ metrics:
   - name: orders
     measure: {events: {event: order_completed}}
 """
+COHORT = """
+metric: cohort
+description: Who viewed two pages in two days, and is on the web.
+of:
+  all:
+    - {did: {event: page_viewed}, at_least: 2, days: 2}
+    - {property: source, value: web}
+    - none: [{sequence: [{event: page_viewed}, {event: order_completed}], days: 4}]
+"""
 WHO = {"anna": [0, 1, 3], "carl": [0, 2], "dora": [1]}
 """On which days somebody views a page."""
 
@@ -184,6 +193,7 @@ def test_any_order_of_rebuilds_ends_in_the_same(run: Run, tmp_path: Path, text: 
             FIRST_TIME.replace("order_completed", "order_completed, first_ever: true"),
             "firsts are known by the event's name",
         ),
+        (COHORT.replace(", days: 2", ""), "a day does not read all history: say did or sequence, with days"),
         (LIFECYCLE.replace("day", "hour"), "a table of lifecycle has days, weeks or months"),
         (
             EXPERIMENT.replace("{event: order", "{where: [{property: vip, value: 1}], event: order"),

@@ -1,0 +1,111 @@
+"""`gold/cohorts/…`: a saved set of persons of `gold/metrics`, as it stands at the end of each day."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+import polars as pl
+
+from partitions import Window
+from platform_assets.gold import fact_events
+from platform_assets.gold.daily_numbers import FINALITY, DailyNumber, Reading
+from platform_assets.gold.metric_columns import fact_columns, of_names
+from platform_assets.gold.metric_files import Metric, MetricFileError
+from platform_assets.semantics.cohorts import Cohort, Did, FirstDid, leaves, members
+from platform_assets.semantics.engines import collected
+from platform_assets.semantics.specification import Filter, properties_of
+from platform_assets.table import Column, Table
+
+KNOWN_FOR = 28
+"""Days that a person's properties are known for: those of their last event within them."""
+
+
+def table(metric: Metric) -> Table:
+    """The declaration of a cohort's table."""
+    return Table(
+        name=f"gold/cohorts/{metric.name}",
+        description=(
+            f"{metric.description} Members as of the end of each day; a person's properties are those of their last "
+            f"event within {KNOWN_FOR} days."
+        ),
+        grain="day × person",
+        key=("day", "person_id"),
+        columns=(
+            Column("day", pl.Date(), "Day at whose end they are members, in the reporting timezone."),
+            Column("person_id", pl.String(), "The person, as `silver/persons` has it.", personal=True),
+            *FINALITY,
+        ),
+        partition_by=("day",),
+        window_on="day",
+        partitions="day",
+        cluster_by=("person_id",),
+        update="rebuild",
+        service_level=timedelta(hours=6),
+        stats=("day",),
+        version=metric.definition_version,
+        steady=False,
+        owner=metric.owner,
+    )
+
+
+def number(metric: Metric, cohort: Cohort) -> DailyNumber:
+    """A cohort as a table by the day.
+
+    Args:
+        metric: What its file says.
+        cohort: The cohort.
+
+    Raises:
+        MetricFileError: It asks for all history, or for what facts do not have.
+    """
+    wanted: set[str] = set()
+    predicates, days = [], [1]
+    for leaf in leaves(cohort):
+        if isinstance(leaf, Filter):
+            wanted.add(leaf.property)
+            days.append(KNOWN_FOR)
+            continue
+        if isinstance(leaf, FirstDid) or leaf.days is None:
+            msg = f"{metric.name}.yaml: of: a day does not read all history: say did or sequence, with days"
+            raise MetricFileError(msg)
+        asked = [leaf.did] if isinstance(leaf, Did) else list(leaf.sequence)
+        predicates += asked
+        days.append(leaf.days)
+    wanted.update(reference for predicate in predicates for reference in properties_of(predicate.where))
+    has_filters = any(isinstance(leaf, Filter) for leaf in leaves(cohort))
+    return DailyNumber(
+        table=table(metric),
+        source=fact_events.TABLE,
+        columns=fact_columns(metric, wanted),
+        compute=lambda reading: rows(reading, cohort),
+        back=max(days) - 1,
+        keep=None if has_filters else of_names(predicates),
+        needs_firsts=True,
+    )
+
+
+def rows(reading: Reading, cohort: Cohort) -> pl.DataFrame:
+    """The members as of some days, without what says how final they are."""
+    found = list(_of_days(reading, cohort))
+    return pl.concat(found).select("day", "person_id")
+
+
+def _of_days(reading: Reading, cohort: Cohort) -> Iterator[pl.DataFrame]:
+    known = reading.first_events.group_by("person_id").agg(first_at=pl.col("first_at").min()).collect().lazy()
+    events = reading.events.collect(engine="streaming").lazy()
+    properties = [name for name in events.collect_schema().names() if name not in ("person_id", "occurred_at")]
+    for day in reading.days:
+        window = Window.of_days(day - timedelta(days=KNOWN_FOR - 1), day, reading.zone)
+        at = pl.col("occurred_at")
+        last = (
+            events.filter(at >= window.start, at < window.end)
+            .sort("occurred_at")
+            .group_by("person_id")
+            .agg(pl.col(properties).last())
+        )
+        everybody = (
+            known.filter(pl.col("first_at") < window.end).select("person_id").join(last, "person_id", how="left")
+        )
+        told = collected(members(events, everybody, cohort, day, reading.zone))
+        yield told.select("person_id", day=pl.lit(day))
