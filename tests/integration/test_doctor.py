@@ -19,7 +19,7 @@ from local_stack.doctor import Doctor, Finding, visit
 from local_stack.stack import ROOT, Stack, StackRefused, State
 from partitions import Window
 from platform_assets.bronze import client_events
-from platform_assets.definitions import TABLES, create_tables
+from platform_assets.definitions import create_tables, tables
 from platform_assets.ops import computations
 from platform_assets.ops.computations import Computation
 from platform_assets.platform import Platform
@@ -59,7 +59,7 @@ def lake(stack: Stack) -> Lake:
 
 
 def findings(lake: Lake) -> list[Finding]:
-    doctor = Doctor(lake, Settings(start_date=START_DATE), TABLES)
+    doctor = Doctor(lake, Settings(start_date=START_DATE), tables())
     return [finding for examined in doctor.examine() for finding in examined.findings]
 
 
@@ -83,8 +83,8 @@ def rows(lake: Lake, table: Table) -> int:
 def test_a_sound_lake_has_no_findings_and_its_figures_are_the_logs(stack: Stack, lake: Lake) -> None:
     status, said = visited(stack, mend=False)
     assert status == 0, said
-    assert f"{len(TABLES)} tables, nothing is wrong" in said
-    bronze = next(e for e in Doctor(lake, Settings(), TABLES).examine() if e.table is client_events.TABLE)
+    assert f"{len(tables())} tables, nothing is wrong" in said
+    bronze = next(e for e in Doctor(lake, Settings(), tables()).examine() if e.table is client_events.TABLE)
     assert bronze.figures is not None
     assert bronze.figures.rows == len(RECORDS)
     assert sum(bronze.figures.progress.values()) == len(RECORDS)
