@@ -179,7 +179,8 @@ class DailyNumber:
             read = read if self.keep is None else read.filter(self.keep)
             known = lake.scan(persons.TABLE, handle=whose).select(PERSONS.names())
             if self.source is activity_hours.TABLE:
-                owned = joined(persons.timed(platform, read, known), known)
+                acted = read.select("raw_id", "event_hour", *self.columns).unique()
+                owned = joined(persons.timed(platform, acted, known), known)
             else:
                 owned = joined(read.select("raw_id", *self.columns), known)
             events = owned.select("person_id", *self.columns)

@@ -67,6 +67,9 @@ def run(tmp_path: Path) -> Run:
         for day in days
     ]
     told += [
+        # A device that changes hands within an hour.
+        event("before", 20, anonymous_id="of-carl", user_id=None, event_name="searched"),
+        event("login", 30, anonymous_id="of-carl", user_id="erna", event_name="logged_in"),
         event("o1", DAY + 5, anonymous_id="of-anna", user_id="anna", event_name="order_completed"),
         event("o2", 3 * DAY + 5, anonymous_id="of-anna", user_id="anna", event_name="order_completed"),
         *(exposed(f"x{i}", i, user_id=f"user-{i}", anonymous_id=f"of-user-{i}", variant=i % 2) for i in range(40)),
