@@ -170,7 +170,7 @@ def test_conversions_are_those_of_one_batch(happened: list[Happened], script: li
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@settings(max_examples=15, **LIMITS)  # type: ignore[arg-type]
+@settings(max_examples=6, **LIMITS)  # type: ignore[arg-type]
 @given(worlds(), scripts, st.sampled_from(["UTC", "Asia/Kolkata"]))
 def test_conversions_are_those_of_one_batch_at_length(
     happened: list[Happened], script: list[tuple[str, int]], zone: str
