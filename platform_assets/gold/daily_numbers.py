@@ -166,6 +166,8 @@ class DailyNumber:
         lake, zone = platform.lake, platform.settings.zone
 
         def attempt() -> None:
+            if not lake.exists(self.table):  # a metric's file that was put beside the others while the stack is up
+                lake.create(self.table)
             handle = lake.open(self.table)  # before what is read: a rival that read later and wrote first is a conflict
             source, whose = lake.open(self.source), lake.open(persons.TABLE)
             resolution, watermark = persons.resolution_of(whose), platform.watermark()
