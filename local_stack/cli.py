@@ -192,6 +192,18 @@ def _instant(text: str) -> datetime:
         raise argparse.ArgumentTypeError(msg) from error
 
 
+def _api(options: argparse.Namespace, console: Console) -> int:
+    from local_stack.serving import serve  # noqa: PLC0415
+
+    return serve(Stack.at(options.var).settings(), console, options.host, options.port)
+
+
+def _sql(options: argparse.Namespace, console: Console) -> int:
+    from local_stack.serving import ask  # noqa: PLC0415
+
+    return ask(Stack.at(options.var).settings(), console, options.query)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="headwater", description="The Headwater data platform.")
     commands = parser.add_subparsers(required=True, metavar="command")
@@ -237,6 +249,13 @@ def _parser() -> argparse.ArgumentParser:
         "--slice", default="", help="of which slice, as in dimension=platform,value=ios (default: the total)"
     )
     why.add_argument("--at", type=_instant, help="also say what it was as known at this instant: 2026-11-21T09:00")
+
+    api = add("api", _api, "serve published numbers over HTTP (HEADWATER_API_TOKENS)")
+    api.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
+    api.add_argument("--port", type=int, default=8080, help="port to listen on (default: 8080)")
+
+    sql = add("sql", _sql, "ask the lake by SQL; gold/funnels/checkout is gold.funnels_checkout")
+    sql.add_argument("query", help="one SELECT of DuckDB's SQL")
 
     dictionary = add("dictionary", _dictionary, f"write {DICTIONARY} and {DATA_MODEL} from the tables' declarations")
     dictionary.add_argument("--check", action="store_true", help="only say whether they are up to date")

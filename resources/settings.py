@@ -182,11 +182,6 @@ class Settings(BaseSettings):
         "does not start.",
     )
     api_requests_per_minute: int = Field(default=600, ge=1, description="Most requests of one token in a minute.")
-    warehouse: Path | None = Field(
-        default=None,
-        description="DuckDB file of the warehouse (docs/serving.md); `warehouse.duckdb` beside a local lake where it "
-        "is not set.",
-    )
 
     @field_validator("reporting_timezone")
     @classmethod
