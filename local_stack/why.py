@@ -44,6 +44,13 @@ def answer(
     published = published_from(platform, start)
     ends = published.filter(metric=metric, slice=slice)["window_end"]
     if ends.is_empty():
+        of_metric = published.filter(metric=metric)["slice"].unique().sort().to_list()
+        if of_metric and not slice:
+            slices = " or ".join(f"--slice {of}" for of in of_metric)
+            console.print(
+                f"[red]{escape(f'{metric} of {day} is published by slice; ask with {slices}')}[/]", highlight=False
+            )
+            return 1
         named = [f"{name} ({of})" if of else name for name, of in published.select("metric", "slice").iter_rows()]
         known = f"published of windows from then on: {', '.join(named)}" if named else "nothing begins then"
         asked = f"{metric} ({slice})" if slice else metric

@@ -22,7 +22,7 @@ from zoneinfo import ZoneInfo
 import polars as pl
 
 from partitions import Window
-from platform_assets.gold import fact_events
+from platform_assets.gold import fact_events, order_changes, orders
 from platform_assets.lineage import (
     CAUSES,
     LOG,
@@ -31,6 +31,7 @@ from platform_assets.lineage import (
     Lineage,
     log_of_dimension,
     log_of_events,
+    log_of_orders,
     log_of_persons,
 )
 from platform_assets.ops import computations
@@ -64,15 +65,27 @@ TABLE = Table(
             "expected_late_share",
             pl.Float64(),
             "Share of the window's events that is still expected: what had not come yet when past windows were as old. "
-            "Null where there are none to tell it by.",
+            "Null where there are none to tell it by, and of numbers of the database, where nothing comes late.",
             nullable=True,
         ),
         Column("is_closed", pl.Boolean(), "Whether the watermark had passed the window's end."),
-        Column("is_final", pl.Boolean(), "Whether it had passed the allowed lateness, too."),
         Column(
-            "is_person_final", pl.Boolean(), "Whether it was 30 days past the end: no login can change it any more."
+            "is_final",
+            pl.Boolean(),
+            "Whether it had passed the allowed lateness, too. Never of numbers of the database, which may change an "
+            "order of any day at any time.",
         ),
-        Column("watermark", TIMESTAMP, "Watermark that it was computed at.", nullable=True),
+        Column(
+            "is_person_final",
+            pl.Boolean(),
+            "Whether it was 30 days past the end: no login can change it any more. Never of numbers of the database.",
+        ),
+        Column(
+            "watermark",
+            TIMESTAMP,
+            "Watermark that it was computed at: of events or, of numbers of the database, of its changes.",
+            nullable=True,
+        ),
         Column("definition_version", pl.String(), "Version, or digest, of the definition that it was computed by."),
         Column(
             "source_versions",
@@ -164,6 +177,7 @@ class _Comparison:
         self._table = publication.table.name
         self._compared, self._version = -1 if compared is None else compared, version
         self._zone, self._lateness = platform.settings.zone, platform.settings.allowed_lateness
+        self._becomes_final = publication.table.source == "events"
         self._known: dict[tuple[object, ...], Any] = {}
         self._arrivals: tuple[datetime, pl.DataFrame] | None = None
 
@@ -218,8 +232,8 @@ class _Comparison:
         end, at = pl.col("window_end"), pl.col("watermark")
         flags = {
             "is_closed": at >= end,
-            "is_final": at >= end + self._lateness,
-            "is_person_final": at >= end + PERSON_FINAL_AFTER,
+            "is_final": (at >= end + self._lateness) & self._becomes_final,
+            "is_person_final": (at >= end + PERSON_FINAL_AFTER) & self._becomes_final,
         }
         return pl.any_horizontal(
             pl.col("last_revision").is_null(),
@@ -263,8 +277,8 @@ class _Comparison:
             "causes": ["first publication"] if is_first else list(self._causes(row, window, after)),
             "expected_late_share": self._expected(window, watermark),
             "is_closed": is_closed(window.end, watermark),
-            "is_final": is_final(window.end, watermark, self._lateness),
-            "is_person_final": is_person_final(window.end, watermark),
+            "is_final": self._becomes_final and is_final(window.end, watermark, self._lateness),
+            "is_person_final": self._becomes_final and is_person_final(window.end, watermark),
             "watermark": watermark,
             "definition_version": row["definition_version"],
             "source_versions": self._sources(window, after),
@@ -282,14 +296,15 @@ class _Comparison:
         said = json.loads(row["last_source_versions"])
         names = [table.name for table in self._publication.versions.values()]
         before = Basis(self._compared, {name: said[name] for name in names if name in said})
-        reach = self._publication.metric(row["column"]).reach
-        key = ("causes", window, reach, *before.told.values(), *after.told.values(), row["last_watermark"])
+        metric = self._publication.metric(row["column"])
+        reach, apart_from = metric.reach, tuple(table.name for table in metric.unmoved_by)
+        key = ("causes", window, reach, apart_from, *before.told.values(), *after.told.values(), row["last_watermark"])
         if key not in self._known:
             within = None if reach is None else reach.around(window, self._zone)
             # What was compared since, and was the same, was told at a later watermark.
             compared_at = self._lineage.watermark(self._table, window, self._compared)
             told_at = max((at for at in (row["last_watermark"], compared_at) if at is not None), default=None)
-            self._known[key] = self._lineage.causes(self._table, window, before, after, told_at, within)
+            self._known[key] = self._lineage.causes(self._table, window, before, after, told_at, within, apart_from)
         named = redefined.union(self._known[key])
         return tuple(cause for cause in CAUSES if cause in named) or ("backfill",)
 
@@ -300,7 +315,7 @@ class _Comparison:
         return str(self._known[key])
 
     def _expected(self, window: Window, watermark: datetime | None) -> float | None:
-        if watermark is None:
+        if watermark is None or not self._becomes_final:
             return None
         if is_final(window.end, watermark, self._lateness):
             return 0.0  # whatever comes now is refused as too late
@@ -333,9 +348,11 @@ def change_logs(platform: Platform) -> dict[str, pl.DataFrame]:
     touched = lake.scan(touched_hours.TABLE).select("event_hour", "silver_version", "added", "removed").collect()
     resolved = lake.scan(persons.CHANGES).select("day", "resolution").collect()
     changed = lake.scan(dimension_changes.TABLE).collect()
+    entered = lake.scan(order_changes.TABLE).select("change", "entry_hour", "came", "altered").collect()
     return {
         events.TABLE.name: log_of_events(touched),
         persons.TABLE.name: log_of_persons(resolved, platform.settings.zone),
+        orders.TABLE.name: log_of_orders(entered),
         **{join.dimension.table.name: LOG.to_frame() for join in fact_events.JOINS},
         **{str(name): log_of_dimension(rows) for (name,), rows in changed.group_by("dimension")},
     }
@@ -495,6 +512,8 @@ def _finality(row: Mapping[str, Any]) -> str:
     if row["is_final"]:
         return "No event can change it any more; a login still can, until 30 days after its end."
     state = "Its window is closed" if row["is_closed"] else "Its window is open"
+    if orders.TABLE.name in json.loads(row["source_versions"]):
+        return f"{state}; the database may change it at any time."
     expected = row["expected_late_share"]
     if expected is None:
         return f"{state}; how many of its events are still to come cannot be told yet."
