@@ -10,9 +10,10 @@ known at" is a read of it, not a travel in time.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from functools import cached_property
 from itertools import islice
@@ -20,6 +21,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import polars as pl
+from deltalake import DeltaTable
 
 from partitions import Window
 from platform_assets.gold import fact_events, order_changes, orders
@@ -41,7 +43,7 @@ from platform_assets.semantics.lateness import share_still_expected
 from platform_assets.semantics.watermark import PERSON_FINAL_AFTER, is_closed, is_final, is_person_final
 from platform_assets.silver import dimension_changes, events, outcomes, persons, touched_hours
 from platform_assets.table import TIMESTAMP, Column, Table
-from resources.lake import Writer, retrying
+from resources.lake import VersionGone, Writer, files_of, retrying
 
 TABLE = Table(
     name="gold/published_numbers",
@@ -115,6 +117,9 @@ TABLE = Table(
 PAST_WINDOWS = 28
 """How many windows before tell what share of one is still expected."""
 
+_RECORDED_WITHIN = 20
+"""How many versions of a gold table may come before the record of one is written, where runs overlap."""
+
 _KEY = ("metric", "slice", "window_start")
 
 
@@ -143,12 +148,59 @@ def publish(platform: Platform, publication: Publication) -> pl.DataFrame:
         if compared is not None and compared >= source.version():
             return TABLE.empty()
         said = lake.scan(TABLE, handle=writer.handle).filter(pl.col("source_table") == publication.table.name)
-        now = publication.numbers(lake.scan(publication.table, handle=source), platform.settings.zone)
+        held = lake.scan(publication.table, handle=source)
+        days = None if compared is None else _days_since(platform, publication, compared, source, said)
+        if days is not None:
+            starts = pl.Series([publication.window(day, platform.settings.zone).start for day in days], dtype=TIMESTAMP)
+            is_touched = pl.col("window_start").is_in(starts.implode())
+            said = said.filter(pl.col("window_date").is_in(starts.dt.date().unique().implode()), is_touched)
+            held = held.filter(pl.col(publication.starts_on).is_in(pl.Series(days, dtype=pl.Date).implode()))
+        now = publication.numbers(held, platform.settings.zone)
         rows = _Comparison(platform, publication, compared, source.version()).rows(now, latest(said))
         writer.commit(rows, {publication.progress: source.version()})
         return rows
 
     return retrying(f"publication of {publication.table.name}", attempt)
+
+
+def _days_since(
+    platform: Platform, publication: Publication, compared: int, source: DeltaTable, said: pl.LazyFrame
+) -> list[date] | None:
+    """The days of a gold table that may say something else than when they were compared.
+
+    Those of which a file came or went since, and those of the newest records of `ops/computations`, which are written
+    after the data.
+
+    Args:
+        platform: The platform.
+        publication: Whose numbers.
+        compared: The version of the gold table that was compared.
+        source: The version of now.
+        said: What was published of it.
+
+    Returns:
+        The days, in order; None where it has to be all: its log no longer tells, it is not laid out by the day that
+        its windows start on, or some of them were days of another timezone.
+    """
+    lake, table, on = platform.lake, publication.table, publication.starts_on
+    if table.partition_by != (on,) or table.schema[on] != pl.Date():
+        return None
+    zone = platform.settings.zone
+    starts = said.select(pl.col("window_start").unique()).collect()["window_start"]
+    if any(publication.window(start.astimezone(zone).date(), zone).start != start for start in starts):
+        return None
+    try:
+        before = files_of(lake, table, lake.open(table, compared))
+    except VersionGone:
+        return None
+    touched = before ^ files_of(lake, table, source)
+    of_files = {date.fromisoformat(match[1]) for file in touched if (match := re.search(rf"/{on}=([\d-]+)/", file))}
+    recorded = lake.scan(computations.TABLE).filter(
+        pl.col("table") == table.name, pl.col("table_version") > compared - _RECORDED_WITHIN
+    )
+    spans = recorded.select("window_start", "window_end").unique().collect().rows()
+    of_records = {day for start, end in spans for day in Window(start, end).days(zone)}
+    return sorted(of_files | of_records)
 
 
 def is_behind(platform: Platform, publication: Publication) -> bool:
