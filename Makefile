@@ -80,8 +80,8 @@ $(MADE): requirements.lock pyproject.toml
 	@echo "Setting up $(VENV) from requirements.lock ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement requirements.lock || { \
 		echo "The packages of requirements.lock could not be installed; is the package index within reach?"; exit 1; }
-	@$(BIN)/python -m pip freeze --all --exclude-editable | sed 's/==.*//; s/ @.*//' | grep -ivxF pip | sort > $(VENV)/.there
-	@sed 's/==.*//' requirements.lock | sort > $(VENV)/.wanted
+	@$(BIN)/python -m pip freeze --all --exclude-editable | sed 's/==.*//; s/ @.*//; s/[_.]/-/g' | grep -ivxF pip | sort > $(VENV)/.there
+	@sed 's/==.*//; s/[_.]/-/g' requirements.lock | sort > $(VENV)/.wanted
 	@grep -ivxFf $(VENV)/.wanted $(VENV)/.there > $(VENV)/.surplus || true
 	@if [ -s $(VENV)/.surplus ]; then \
 		$(BIN)/python -m pip uninstall --quiet --yes --disable-pip-version-check --requirement $(VENV)/.surplus; fi
