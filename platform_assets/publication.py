@@ -24,6 +24,9 @@ VALUE = pl.Decimal(38, 9)
 _FINE = pl.Decimal(38, 15)
 """Ratios while they are added up, so that the sum is the same in whatever order."""
 
+_ENCODED = ("%", ",", "=")
+"""What is percent-encoded in a slice's text; the sign that encodes first."""
+
 
 @dataclass(frozen=True)
 class Reach:
@@ -113,6 +116,12 @@ class Publication:
         """The name under which the ledger records up to which version of the table it has compared."""
         return f"published/{self.table.name}"
 
+    @property
+    def names(self) -> Mapping[str, Metric]:
+        """The numbers by the names that they are published under, where no column names them."""
+        own = self.table.name.split("/", 1)[1].replace("/", ".")
+        return {f"{own}.{metric.column}": metric for metric in self.metrics}
+
     def metric(self, column: str) -> Metric:
         """The metric of a column."""
         return next(metric for metric in self.metrics if metric.column == column)
@@ -159,10 +168,9 @@ class Publication:
                 "window_end": pl.Series([w.end for w in windows], dtype=TIMESTAMP),
             }
         )
-        own = self.table.name.split("/", 1)[1].replace("/", ".")
         parts = [
             held.select(
-                metric=pl.lit(f"{own}.{metric.column}") if self.named_by is None else pl.col(self.named_by),
+                metric=pl.lit(name) if self.named_by is None else pl.col(self.named_by),
                 slice=slice_text(self.slices),
                 start=pl.col(self.starts_on),
                 value=_exact(metric.column, held.schema[metric.column]),
@@ -171,9 +179,9 @@ class Publication:
                 definition_version=pl.lit(str(self.table.version))
                 if self.definition is None
                 else pl.col(self.definition).cast(pl.String),
-                **{name: pl.col(name) for name in self.versions},
+                **{version: pl.col(version) for version in self.versions},
             )
-            for metric in self.metrics
+            for name, metric in self.names.items()
         ]
         found = pl.concat(parts).join(spans, on="start")
         twice = found.filter(pl.struct("metric", "slice", "window_start").is_duplicated())
@@ -211,10 +219,17 @@ def slice_text(columns: tuple[str, ...]) -> pl.Expr:
     parts = []
     for name in sorted(columns):
         value = pl.col(name).cast(pl.String)
-        for sign in ("%", ",", "="):
+        for sign in _ENCODED:
             value = value.str.replace_all(sign, f"%{ord(sign):02X}", literal=True)
         parts.append(pl.coalesce(pl.lit(f"{name}=") + value, pl.lit(name)))
     return pl.concat_str(parts, separator=",")
+
+
+def slice_part(column: str, value: str | None) -> str:
+    """What a slice's text has of one column: see `slice_text`."""
+    if value is None:
+        return column
+    return f"{column}={''.join(f'%{ord(sign):02X}' if sign in _ENCODED else sign for sign in value)}"
 
 
 def _exact(column: str, dtype: pl.DataType) -> pl.Expr:

@@ -173,7 +173,7 @@ class Lake:
             if version is not None:
                 msg = f"{table.name} has no version {version} any more (log retention)"
                 raise VersionGone(msg) from error
-            msg = f"table {table.name} does not exist in {self.url}; `make up` or any run creates it"
+            msg = f"table {table.name} does not exist in {self.url}; `make up` creates it"
             raise FileNotFoundError(msg) from error
 
     def scan(self, table: TableLike, window: Window | None = None, handle: DeltaTable | None = None) -> pl.LazyFrame:

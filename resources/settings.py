@@ -176,6 +176,13 @@ class Settings(BaseSettings):
         default=256 * 2**20, ge=1, description="Most bytes of values that one micro-batch takes from Kafka."
     )
 
+    api_tokens: list[SecretStr] = Field(
+        default_factory=list,
+        description="JSON list of the tokens that callers of the HTTP interface give (docs/serving.md); without one it "
+        "does not start.",
+    )
+    api_requests_per_minute: int = Field(default=600, ge=1, description="Most requests of one token in a minute.")
+
     @field_validator("reporting_timezone")
     @classmethod
     def _known_zone(cls, value: str) -> str:

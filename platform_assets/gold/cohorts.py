@@ -9,7 +9,7 @@ import polars as pl
 
 from partitions import Window
 from platform_assets.gold import fact_events
-from platform_assets.gold.daily_numbers import FINALITY, DailyNumber, Reading
+from platform_assets.gold.daily_numbers import DailyNumber, Reading, daily_table
 from platform_assets.gold.metric_columns import fact_columns, of_names
 from platform_assets.gold.metric_files import Metric, MetricFileError
 from platform_assets.semantics.cohorts import Cohort, Did, FirstDid, leaves, members
@@ -23,29 +23,18 @@ KNOWN_FOR = 28
 
 def table(metric: Metric) -> Table:
     """The declaration of a cohort's table."""
-    return Table(
-        name=f"gold/cohorts/{metric.name}",
-        description=(
-            f"{metric.description} Members as of the end of each day; a person's properties are those of their last "
+    return daily_table(
+        metric,
+        "cohorts",
+        says=(
+            f"Members as of the end of each day; a person's properties are those of their last "
             f"event within {KNOWN_FOR} days."
         ),
         grain="day × person",
-        key=("day", "person_id"),
-        columns=(
-            Column("day", pl.Date(), "Day at whose end they are members, in the reporting timezone."),
-            Column("person_id", pl.String(), "The person, as `silver/persons` has it.", personal=True),
-            *FINALITY,
-        ),
-        partition_by=("day",),
-        window_on="day",
-        partitions="day",
-        cluster_by=("person_id",),
-        update="rebuild",
-        service_level=timedelta(hours=6),
-        stats=("day",),
-        version=metric.definition_version,
+        day="Day at whose end they are members",
+        by=("person_id",),
+        columns=(Column("person_id", pl.String(), "The person, as `silver/persons` has it.", personal=True),),
         steady=False,
-        owner=metric.owner,
     )
 
 

@@ -164,8 +164,7 @@ def stale(platform: Platform, ledger: pl.DataFrame, last_day: date) -> set[date]
         last_day: The open day; there is nothing after it.
     """
     lake = platform.lake
-    applied = persons.resolution_of(lake.open(persons.TABLE))
-    changes = lake.scan(persons.CHANGES).filter(pl.col("resolution") <= applied).collect()
+    changes = persons.applied_changes(platform)
     return set(
         stale_attributions(
             ledger.filter(table=fact_events.TABLE.name),

@@ -15,16 +15,16 @@ from zoneinfo import ZoneInfo
 import polars as pl
 
 from partitions import Window
+from platform_assets import publication
+from platform_assets.gold.metric_files import Metric
 from platform_assets.platform import Platform
-from platform_assets.publication import Metric as PublishedMetric
-from platform_assets.publication import Publication, Reach
 from platform_assets.restatement import ripened, stale_histories, stale_identities
 from platform_assets.semantics.calendar import Interval, WeekStart, bucket_of, start_of
 from platform_assets.semantics.identity import PERSONS, joined
 from platform_assets.semantics.watermark import is_closed, is_final
 from platform_assets.silver import activity_hours, person_firsts, persons, touched_hours
 from platform_assets.silver import events as silver
-from platform_assets.table import TIMESTAMP, Column, Table
+from platform_assets.table import TIMESTAMP, Column, Plot, Table
 from resources.lake import retrying
 
 FINALITY = (
@@ -116,7 +116,7 @@ class DailyNumber:
     keep: pl.Expr | None = None
     needs_firsts: bool = False
     within: tuple[date, date] | None = None
-    publishes: Publication | None = None
+    publishes: publication.Publication | None = None
 
     @property
     def upstream(self) -> tuple[Table, ...]:
@@ -143,8 +143,7 @@ class DailyNumber:
         reach = range(-self.ahead, back + 1)
         hours = ledger.filter(table=self.source.name)
         by_hours = stale_histories(hours, current.filter(upstream=self.source.name), last_day, zone, reach)
-        applied = persons.resolution_of(platform.lake.open(persons.TABLE))
-        changes = platform.lake.scan(persons.CHANGES).filter(pl.col("resolution") <= applied).collect()
+        changes = persons.applied_changes(platform)
         by_persons = stale_identities(changes, current.filter(upstream=persons.TABLE.name), last_day, zone, reach)
         found = {*by_hours, *by_persons}
         if self.needs_firsts:
@@ -167,6 +166,8 @@ class DailyNumber:
         lake, zone = platform.lake, platform.settings.zone
 
         def attempt() -> None:
+            if not lake.exists(self.table):  # a metric's file that was put beside the others while the stack is up
+                lake.create(self.table)
             handle = lake.open(self.table)  # before what is read: a rival that read later and wrote first is a conflict
             source, whose = lake.open(self.source), lake.open(persons.TABLE)
             resolution, watermark = persons.resolution_of(whose), platform.watermark()
@@ -248,7 +249,7 @@ class Restated:
 
     table: Table
     finds: Callable[[Platform, pl.DataFrame, date], set[date]]
-    publishes: Publication | None = None
+    publishes: publication.Publication | None = None
 
     def stale(self, platform: Platform, ledger: pl.DataFrame, last_day: date) -> set[date]:
         """The days up to ``last_day`` that rest on something that changed after they were computed."""
@@ -273,9 +274,54 @@ def ripened_days(platform: Platform, ledger: pl.DataFrame, table: Table, ahead: 
     return ripened(mine, platform.watermark(table.source), lateness, timedelta(days=ahead), settings.zone)
 
 
+def daily_table(
+    metric: Metric,
+    folder: str,
+    *,
+    says: str,
+    grain: str,
+    day: str,
+    by: tuple[str, ...],
+    columns: tuple[Column, ...],
+    plot: Plot | None = None,
+    steady: bool = True,
+) -> Table:
+    """The declaration of the table of a metric: one row for each day and each value of some columns.
+
+    Args:
+        metric: What its file says.
+        folder: The folder of `gold` that such tables are in.
+        says: What the table says besides the metric's own description.
+        grain: What one row is.
+        day: What the column ``day`` is.
+        by: The columns that tell the rows of a day apart.
+        columns: Those between ``day`` and the columns of `FINALITY`.
+        plot: Its picture.
+        steady: Whether every day brings rows.
+    """
+    return Table(
+        name=f"gold/{folder}/{metric.name}",
+        description=f"{metric.description} {says}",
+        grain=grain,
+        key=("day", *by),
+        columns=(Column("day", pl.Date(), f"{day}, in the reporting timezone."), *columns, *FINALITY),
+        partition_by=("day",),
+        window_on="day",
+        partitions="day",
+        cluster_by=by,
+        update="rebuild",
+        service_level=timedelta(hours=6),
+        stats=("day",),
+        version=metric.definition_version,
+        steady=steady,
+        owner=metric.owner,
+        plot=plot,
+    )
+
+
 def published(
     table: Table, column: str, slices: tuple[str, ...], grain: Interval = "day", *, back: int = 0, ahead: int = 0
-) -> Publication:
+) -> publication.Publication:
     """The publication of one column of numbers of a table by the day.
 
     Args:
@@ -286,8 +332,8 @@ def published(
         back: How many days before a day its rows read.
         ahead: How many days after a day its rows read.
     """
-    reach = {table.name: Reach(before=back, after=ahead)}
-    return Publication(table, (PublishedMetric(column),), slices=slices, grain=grain, reach=reach)
+    reach = {table.name: publication.Reach(before=back, after=ahead)}
+    return publication.Publication(table, (publication.Metric(column),), slices=slices, grain=grain, reach=reach)
 
 
 def days_of(length: timedelta) -> int:

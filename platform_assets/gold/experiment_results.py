@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict, fields
-from datetime import timedelta
 
 import polars as pl
 
 from partitions import Window
 from platform_assets.gold import fact_events
-from platform_assets.gold.daily_numbers import FINALITY, DailyNumber, Reading, published
+from platform_assets.gold.daily_numbers import DailyNumber, Reading, daily_table, published
 from platform_assets.gold.metric_columns import fact_columns, of_names
 from platform_assets.gold.metric_files import Metric
 from platform_assets.semantics.experiment.result import Result
@@ -38,29 +37,20 @@ _MEANINGS = {
 
 def table(metric: Metric) -> Table:
     """The declaration of an experiment's table."""
-    return Table(
-        name=f"gold/experiment_results/{metric.name}",
-        description=f"{metric.description} Each day has the results as of its end, from the first exposure on.",
+    return daily_table(
+        metric,
+        "experiment_results",
+        says="Each day has the results as of its end, from the first exposure on.",
         grain="day × metric × variant",
-        key=("day", "metric", "variant"),
+        day="Day at whose end the results stand so",
+        by=("metric", "variant"),
         columns=(
-            Column("day", pl.Date(), "Day at whose end the results stand so, in the reporting timezone."),
             Column("metric", pl.String(), "Name of the metric."),
             Column("variant", pl.String(), "The variant that is compared with the control."),
             *(_column(field.name, str(field.type)) for field in _FIGURES),
             Column("multiple_units", pl.Int64(), "Persons who saw several variants: left out.", unit="persons"),
-            *FINALITY,
         ),
-        partition_by=("day",),
-        window_on="day",
-        partitions="day",
-        cluster_by=("metric", "variant"),
-        update="rebuild",
-        service_level=timedelta(hours=6),
-        stats=("day",),
-        version=metric.definition_version,
         steady=False,
-        owner=metric.owner,
         plot=Plot("lift", by="metric", days=90),
     )
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 import narwhals as nw
 import polars as pl
 
 from platform_assets.gold import fact_events
-from platform_assets.gold.daily_numbers import FINALITY, DailyNumber, Reading, days_of, published
+from platform_assets.gold.daily_numbers import DailyNumber, Reading, daily_table, days_of, published
 from platform_assets.gold.metric_columns import fact_columns, of_names
 from platform_assets.gold.metric_files import Metric, MetricFileError
 from platform_assets.semantics.calendar import bucket_of, starts
@@ -19,16 +17,17 @@ from platform_assets.table import Column, Plot, Table
 
 def table(metric: Metric) -> Table:
     """The declaration of a funnel's table."""
-    return Table(
-        name=f"gold/funnels/{metric.name}",
-        description=(
-            f"{metric.description} Persons by the day on which they entered the funnel: of those who enter it on "
+    return daily_table(
+        metric,
+        "funnels",
+        says=(
+            "Persons by the day on which they entered the funnel: of those who enter it on "
             "several days, each day has the furthest attempt that began on it."
         ),
         grain="day × breakdown × step",
-        key=("day", "breakdown", "step"),
+        day="Day of the first step",
+        by=("breakdown", "step"),
         columns=(
-            Column("day", pl.Date(), "Day of the first step, in the reporting timezone."),
             Column(
                 "breakdown",
                 pl.String(),
@@ -43,17 +42,7 @@ def table(metric: Metric) -> Table:
             Column("mean_seconds", pl.Float64(), "Mean time from the step before.", unit="s", nullable=True),
             Column("p50_seconds", pl.Float64(), "Median time from the step before.", unit="s", nullable=True),
             Column("p90_seconds", pl.Float64(), "90 % came within this time.", unit="s", nullable=True),
-            *FINALITY,
         ),
-        partition_by=("day",),
-        window_on="day",
-        partitions="day",
-        cluster_by=("step",),
-        update="rebuild",
-        service_level=timedelta(hours=6),
-        stats=("day",),
-        version=metric.definition_version,
-        owner=metric.owner,
         plot=Plot("persons", by="name"),
     )
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 import narwhals as nw
 import polars as pl
 
-from platform_assets.gold.daily_numbers import FINALITY, LONGEST, DailyNumber, Reading, beginnings, published
+from platform_assets.gold.daily_numbers import LONGEST, DailyNumber, Reading, beginnings, daily_table, published
 from platform_assets.gold.metric_columns import ACTIVITY_COLUMNS, check_activity
 from platform_assets.gold.metric_files import Metric, MetricFileError
 from platform_assets.semantics import person_buckets
@@ -21,13 +19,14 @@ from platform_assets.table import Column, Plot, Table
 
 def table(metric: Metric) -> Table:
     """The declaration of a lifecycle's table."""
-    return Table(
-        name=f"gold/lifecycle/{metric.name}",
-        description=f"{metric.description} A bucket stands on its first day.",
+    return daily_table(
+        metric,
+        "lifecycle",
+        says="A bucket stands on its first day.",
         grain="bucket × status",
-        key=("day", "status"),
+        day="First day of the bucket",
+        by=("status",),
         columns=(
-            Column("day", pl.Date(), "First day of the bucket, in the reporting timezone."),
             Column("status", pl.String(), "What the persons are in the bucket.", accepted=STATUSES),
             Column(
                 "persons",
@@ -37,17 +36,7 @@ def table(metric: Metric) -> Table:
                 nullable=True,
             ),
             Column("is_complete", pl.Boolean(), "Whether the bucket had ended by the watermark."),
-            *FINALITY,
         ),
-        partition_by=("day",),
-        window_on="day",
-        partitions="day",
-        cluster_by=("status",),
-        update="rebuild",
-        service_level=timedelta(hours=6),
-        stats=("day",),
-        version=metric.definition_version,
-        owner=metric.owner,
         plot=Plot("persons", by="status", days=90),
     )
 

@@ -87,8 +87,7 @@ def stale_by_persons(platform: Platform, ledger: pl.DataFrame, last_day: date, t
     zone, mine = platform.settings.zone, ledger.filter(table=table.name)
     hours = ledger.filter(table=activity_hours.TABLE.name)
     by_activity = stale_histories(hours, mine.filter(upstream=activity_hours.TABLE.name), last_day, zone)
-    applied = persons.resolution_of(platform.lake.open(persons.TABLE))
-    changes = platform.lake.scan(persons.CHANGES).filter(pl.col("resolution") <= applied).collect()
+    changes = persons.applied_changes(platform)
     by_persons = stale_identities(changes, mine.filter(upstream=persons.TABLE.name), last_day, zone)
     return {*by_activity, *by_persons}
 

@@ -124,9 +124,10 @@ _KEY = ("metric", "slice", "window_start")
 
 
 def publish_all(platform: Platform, publications: Sequence[Publication]) -> None:
-    """Publish what differs in some gold tables."""
+    """Publish what differs in some gold tables; of a new metric whose table no run has made yet, nothing."""
     for publication in publications:
-        publish(platform, publication)
+        if platform.lake.exists(publication.table):
+            publish(platform, publication)
 
 
 def publish(platform: Platform, publication: Publication) -> pl.DataFrame:
@@ -204,7 +205,9 @@ def _days_since(
 
 
 def is_behind(platform: Platform, publication: Publication) -> bool:
-    """Whether the gold table has a version that was not compared yet."""
+    """Whether the gold table has a version that was not compared yet. A table that was never made has none."""
+    if not platform.lake.exists(publication.table):
+        return False
     compared = platform.lake.open(TABLE).transaction_version(publication.progress)
     return compared is None or compared < platform.lake.open(publication.table).version()
 

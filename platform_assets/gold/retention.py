@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 import narwhals as nw
 import polars as pl
 
-from platform_assets.gold.daily_numbers import FINALITY, LONGEST, DailyNumber, Reading, beginnings, published
+from platform_assets.gold.daily_numbers import LONGEST, DailyNumber, Reading, beginnings, daily_table, published
 from platform_assets.gold.metric_columns import ACTIVITY_COLUMNS, check_activity
 from platform_assets.gold.metric_files import Metric, MetricFileError
 from platform_assets.semantics.engines import lazy
@@ -19,13 +17,14 @@ from platform_assets.table import Column, Plot, Table
 
 def table(metric: Metric) -> Table:
     """The declaration of a retention's table."""
-    return Table(
-        name=f"gold/retention/{metric.name}",
-        description=f"{metric.description} A cohort stands on the first day of its day, week or month.",
+    return daily_table(
+        metric,
+        "retention",
+        says="A cohort stands on the first day of its day, week or month.",
         grain="cohort × interval",
-        key=("day", "interval"),
+        day="First day of the cohort's bucket",
+        by=("interval",),
         columns=(
-            Column("day", pl.Date(), "First day of the cohort's bucket, in the reporting timezone."),
             Column(
                 "interval", pl.Int64(), "Interval after the cohort's, which is 0; of brackets their first.", minimum=0
             ),
@@ -40,17 +39,7 @@ def table(metric: Metric) -> Table:
             Column("cohort_size", pl.Int64(), "Persons of the cohort.", unit="persons", nullable=True, minimum=0),
             Column("share", pl.Float64(), "`persons` / `cohort_size`.", nullable=True),
             Column("is_complete", pl.Boolean(), "Whether the interval had ended by the watermark."),
-            *FINALITY,
         ),
-        partition_by=("day",),
-        window_on="day",
-        partitions="day",
-        cluster_by=("interval",),
-        update="rebuild",
-        service_level=timedelta(hours=6),
-        stats=("day",),
-        version=metric.definition_version,
-        owner=metric.owner,
         plot=Plot("share", by="interval", days=180),
     )
 

@@ -155,6 +155,9 @@ def _days_plot(platform: Platform, table: Table, plot: Plot, window: Window) -> 
         rows.group_by(table.window_on, plot.by)
         .agg(pl.col(plot.value).sum(), pl.col("is_final").all())
         .sort(table.window_on, plot.by)
+        .sort(
+            pl.col(plot.value).sum().over(plot.by), descending=True, maintain_order=True
+        )  # a funnel's first step first
         .collect()
     )
     if numbers.is_empty():
@@ -229,7 +232,7 @@ def _lines(
         if from_zero:
             axes.set_ylim(bottom=0)
         axes.axvspan(max(final, default=at[0]), at[-1], alpha=0.12, color="grey", label="not final")
-        axes.legend(loc="upper left", fontsize=8)
+        axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=8, frameon=False)  # beside the lines
 
     return draw
 

@@ -79,6 +79,12 @@ def resolution_of(handle: DeltaTable) -> int:
     return handle.transaction_version(RESOLUTION) or 0
 
 
+def applied_changes(platform: Platform) -> pl.DataFrame:
+    """`CHANGES` up to the resolution that the table holds: what a crash left ahead of the deed has not happened."""
+    applied = resolution_of(platform.lake.open(TABLE))
+    return platform.lake.scan(CHANGES).filter(pl.col("resolution") <= applied).collect()
+
+
 def resolve(platform: Platform) -> pl.DataFrame:
     """Bring the table to what all the evidence says. Returns the rows of `CHANGES` that this made.
 

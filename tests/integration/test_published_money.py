@@ -158,7 +158,7 @@ def test_why_and_what_the_ui_shows(shop: Shop) -> None:
     assert (status, "+2 for dimension change" in text) == (0, True)
     status, text = said(shop.platform, "revenue.net", FIRST)
     assert status == 1
-    assert "is published by slice; ask with --slice currency=EUR or --slice currency=USD" in text
+    assert "it is published --slice currency=EUR, --slice currency=USD" in text
     shown = whole_metadata(shop.platform, TABLE)["changes"].value
     assert f"revenue.net of {FIRST} (currency=EUR): +2 to 32.5 for dimension change" in str(shown)
     (metadata,) = partition_metadata(shop.platform, revenue.TABLE, [str(FIRST)]).values()
