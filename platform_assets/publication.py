@@ -21,11 +21,11 @@ from platform_assets.table import TIMESTAMP, Table
 VALUE = pl.Decimal(38, 9)
 """A published value: counts and money exactly, ratios to nine places."""
 
-_ENCODED = ("%", ",", "=")
-"""What is percent-encoded in a slice's text; the sign that encodes first."""
-
 _FINE = pl.Decimal(38, 15)
 """Ratios while they are added up, so that the sum is the same in whatever order."""
+
+_ENCODED = ("%", ",", "=")
+"""What is percent-encoded in a slice's text; the sign that encodes first."""
 
 
 @dataclass(frozen=True)
