@@ -1,11 +1,14 @@
 # Headwater. `make help` lists what there is.
 #
-# Variables: PORT, KAFKA_PORT, POSTGRES_PORT, REGISTRY_PORT, HOST, RATE (events a second), VAR (the stack's folder), ARGS (more).
+# Variables: PORT, KAFKA_PORT, POSTGRES_PORT, REGISTRY_PORT, HOST, RATE (events a second), VAR (the stack's folder),
+# WORKERS (processes that share the tests), ARGS (more).
 
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 MADE := $(VENV)/.made-from-lock
+WORKERS ?= 2
+PYTEST := $(BIN)/pytest --numprocesses $(WORKERS) --dist worksteal
 
 # Only what is given is passed on: the defaults are the command's own.
 STACK := $(if $(VAR),--var $(VAR))
@@ -32,10 +35,11 @@ reset: $(MADE) ## Delete the local stack's data: lake, runs, logs (CONFIRM=yes)
 	@$(BIN)/headwater reset --yes $(STACK)
 
 test: lint ## Everything that must hold, but for the slow tests; sets up the environment first
-	@$(BIN)/pytest $(ARGS)
+	@$(PYTEST) $(ARGS)
 
 test-slow: $(MADE) ## The slow tests: whole stack, browser, Apache Kafka, faults
-	@$(BIN)/pytest -m slow $(ARGS)
+	@$(PYTEST) -m slow $(ARGS)
+	@$(PYTEST) -m drawn --hypothesis-profile thorough
 	@$(BIN)/pytest tests/integration/test_stream.py --kafka apache
 
 lint: $(MADE) ## ruff check, ruff format --check, mypy, and the generated docs are up to date

@@ -13,6 +13,7 @@ from support.engines import ENGINES, Native, native_frames
 from support.lakes import new_lake
 
 settings.register_profile("headwater", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("thorough", settings.get_profile("headwater"), max_examples=500)
 settings.load_profile("headwater")
 
 

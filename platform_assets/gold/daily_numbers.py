@@ -89,7 +89,7 @@ class Reading:
         return self.firsts
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # an expression has neither equality nor a hash
 class DailyNumber:
     """A table of numbers by the day.
 

@@ -202,7 +202,8 @@ def attempts(
         rows = rows.filter(nw.any_horizontal(*(nw.col(name) for name in (*steps, *drops)), ignore_nulls=True))
     plan = _Plan.of(funnel, (actor, *funnel.breakdown_columns), has_bucket=interval is not None)
     begun = {"ordered": _ordered, "strict": _strict, "unordered": _unordered}[funnel.order](rows, plan)
-    return _within_window(begun, plan)
+    tried = _within_window(begun, plan)
+    return _furthest_of_instant(tried, plan) if funnel.order == "strict" else tried
 
 
 def furthest(tried: Frame, by: Sequence[str], *, drop: Literal["person", "attempt"] = "person") -> Frame:
@@ -538,6 +539,16 @@ def _strict(rows: Frame, plan: _Plan) -> Frame:
         for done in range(1, last + 1)
     ]
     return nw.concat(begun_with)
+
+
+def _furthest_of_instant(tried: Frame, plan: _Plan) -> Frame:
+    """Of the ways to take steps from one instant on, the one that counts: the furthest, and of those the earliest.
+
+    What an exclusion drops is that attempt, not a shorter way that was open at the same instant.
+    """
+    steps = [f"step_{k}_at" for k in plan.required]
+    ranked = tried.with_columns((nw.col("reached") * -1).alias("rank"))
+    return ranked.unique([*plan.keys, steps[0]], keep="first", order_by=["rank", *steps]).drop("rank")
 
 
 def _unordered(rows: Frame, plan: _Plan) -> Frame:

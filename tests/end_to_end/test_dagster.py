@@ -47,8 +47,7 @@ def late(person: str, at: datetime, arrives: datetime) -> tuple[bytes, datetime]
     return event(person, at, received_at=arrives.isoformat(), client_sent_at=arrives.isoformat()), arrives
 
 
-@pytest.fixture
-def run(tmp_path: Path) -> Run:
+def five_days(folder: Path) -> Run:
     """Five days, person `p<k>` active on every k-th day, seen at noon of the fifth."""
     values = [
         on_time(f"p{every}", TODAY - timedelta(days=ago) + timedelta(hours=9, minutes=every))
@@ -56,7 +55,26 @@ def run(tmp_path: Path) -> Run:
         for every in (1, 2, 5)
         if ago % every == 0
     ]
-    return Run.over(tmp_path, values, NOON)
+    return Run.over(folder, values, NOON)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    return five_days(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def first_restated(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    made = five_days(tmp_path_factory.mktemp("five_days"))
+    made.drain()
+    made.restate()
+    return made
+
+
+@pytest.fixture
+def restated(first_restated: Run, tmp_path: Path) -> Run:
+    """The five days, with all that follows from them."""
+    return first_restated.copied(tmp_path)
 
 
 def numbers(run: Run) -> dict[date, tuple[int, int, int]]:
@@ -122,35 +140,31 @@ def test_touched_hours_show_as_materializations(run: Run) -> None:
         assert shown == {f"{day(ago)}-09:00" for ago in range(5)}
 
 
-def test_late_data_restates_exactly_the_days_that_it_reaches(run: Run) -> None:
-    run.drain()
-    run.restate()
-    before = numbers(run)
-    run.now = NOON + timedelta(hours=2)
-    run.send([late("stranger", TODAY - timedelta(days=3) + timedelta(hours=20), run.now)])
-    run.drain()  # Dagster hears nothing of it: the lake's log is what counts
-    assert run.restate() == [
+def test_late_data_restates_exactly_the_days_that_it_reaches(restated: Run) -> None:
+    before = numbers(restated)
+    restated.now = NOON + timedelta(hours=2)
+    restated.send([late("stranger", TODAY - timedelta(days=3) + timedelta(hours=20), restated.now)])
+    restated.drain()  # Dagster hears nothing of it: the lake's log is what counts
+    assert restated.restate() == [
         ("restate_hours", f"{day(3)}-20:00", f"{day(3)}-20:00"),
         ("restate_days", str(day(3)), str(day(0))),
     ]
     expected = {
         d: (dau + (d == day(3)), wau + (d >= day(3)), mau + (d >= day(3))) for d, (dau, wau, mau) in before.items()
     }
-    assert numbers(run) == expected
-    assert run.restate() == []
+    assert numbers(restated) == expected
+    assert restated.restate() == []
 
 
-def test_a_day_is_published_again_when_it_becomes_closed_and_final(run: Run) -> None:
-    run.drain()
-    run.restate()
-    assert finality(run)[day(0)] == (False, False)
-    run.now = NOON + timedelta(days=8)
-    run.send([on_time("p1", run.now + timedelta(minutes=n)) for n in range(20)])
-    run.drain()
-    run.restate()
-    assert finality(run)[day(0)] == (True, True)
-    assert finality(run)[day(-7)] == (True, False)
-    assert finality(run)[day(-8)] == (False, False)
+def test_a_day_is_published_again_when_it_becomes_closed_and_final(restated: Run) -> None:
+    assert finality(restated)[day(0)] == (False, False)
+    restated.now = NOON + timedelta(days=8)
+    restated.send([on_time("p1", restated.now + timedelta(minutes=n)) for n in range(20)])
+    restated.drain()
+    restated.restate()
+    assert finality(restated)[day(0)] == (True, True)
+    assert finality(restated)[day(-7)] == (True, False)
+    assert finality(restated)[day(-8)] == (False, False)
 
 
 def test_a_range_of_hours_is_one_run_and_each_partition_is_checked(run: Run) -> None:
@@ -198,10 +212,8 @@ def test_a_check_fails_for_the_partition_that_is_wrong_and_for_no_other(run: Run
     assert seen[None] is False
 
 
-def test_the_latest_due_partition_is_judged(run: Run) -> None:
-    run.drain()
-    run.restate()
-    result = run.execute("check_latest_due")
+def test_the_latest_due_partition_is_judged(restated: Run) -> None:
+    result = restated.execute("check_latest_due")
     seen = {
         (
             e.event_specific_data.asset_key.to_user_string(),
@@ -232,26 +244,22 @@ def test_maintenance_changes_no_row(run: Run) -> None:
     assert run.lake.scan(live_metrics.TABLE).select(pl.col("events").sum()).collect().item() == 9 + 12 + 1
 
 
-def test_a_backfill_of_days_in_any_order_gives_the_same(run: Run) -> None:
-    run.drain()
-    run.restate()
-    wanted = run.lake.scan(person_days.TABLE).sort("day", "person_id").collect()
+def test_a_backfill_of_days_in_any_order_gives_the_same(restated: Run) -> None:
+    wanted = restated.lake.scan(person_days.TABLE).sort("day", "person_id").collect()
     for ago in (2, 4, 0, 3):
-        run.execute("restate_days", tags={RANGE_START: str(day(ago)), RANGE_END: str(day(ago))})
-    assert run.lake.scan(person_days.TABLE).sort("day", "person_id").collect().equals(wanted)
+        restated.execute("restate_days", tags={RANGE_START: str(day(ago)), RANGE_END: str(day(ago))})
+    assert restated.lake.scan(person_days.TABLE).sort("day", "person_id").collect().equals(wanted)
 
 
-def test_a_backfill_of_a_day_does_not_rest_on_a_day_before_that_is_stale(run: Run) -> None:
-    run.drain()
-    run.restate()
-    run.now = NOON + timedelta(hours=2)
-    run.send([late("stranger", TODAY - timedelta(days=3) + timedelta(hours=20), run.now)])
-    run.drain()
+def test_a_backfill_of_a_day_does_not_rest_on_a_day_before_that_is_stale(restated: Run) -> None:
+    restated.now = NOON + timedelta(hours=2)
+    restated.send([late("stranger", TODAY - timedelta(days=3) + timedelta(hours=20), restated.now)])
+    restated.drain()
     hour = f"{day(3)}-20:00"
-    run.execute("restate_hours", tags={RANGE_START: hour, RANGE_END: hour})
-    run.execute("restate_days", tags={RANGE_START: str(day(1)), RANGE_END: str(day(1))})
+    restated.execute("restate_hours", tags={RANGE_START: hour, RANGE_END: hour})
+    restated.execute("restate_days", tags={RANGE_START: str(day(1)), RANGE_END: str(day(1))})
     stranger = (pl.col("person_id") == "a:stranger") & (pl.col("day") == day(1))
-    assert run.lake.scan(person_days.TABLE).filter(stranger).collect()["history"].to_list() == [0b100]
+    assert restated.lake.scan(person_days.TABLE).filter(stranger).collect()["history"].to_list() == [0b100]
 
 
 def test_bots_tests_and_passive_events_make_nobody_active(run: Run) -> None:

@@ -32,11 +32,12 @@ NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 HATS = {"category": "hats"}
 
 
-@pytest.fixture
-def run(tmp_path: Path) -> Run:
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Two people view hats on the first day; one of them orders the day after, anonymously."""
-    made = Run.over(tmp_path, [], NOW)
-    made.measure(numbers(load(written(tmp_path, FUNNEL))))
+    folder = tmp_path_factory.mktemp("hats")
+    made = Run.over(folder, [], NOW)
+    made.measure(numbers(load(written(folder, FUNNEL))))
     act(
         made,
         event("v1", 10, anonymous_id="a", user_id="anna", event_name="product_viewed", properties=HATS, platform="ios"),
@@ -47,6 +48,11 @@ def run(tmp_path: Path) -> Run:
     follow(made)
     made.execute("publish_numbers")
     return made
+
+
+@pytest.fixture
+def run(measured: Run, tmp_path: Path) -> Run:
+    return measured.copied(tmp_path)
 
 
 def written(folder: Path, text: str, name: str = "hats") -> Path:

@@ -90,11 +90,19 @@ def assert_agrees(run: Run) -> None:
     assert sums.filter(pl.col("now").is_not_null(), pl.col("by_change") != pl.col("now")).is_empty()
 
 
-@pytest.fixture
-def run(tmp_path: Path) -> Run:
-    """A device seen on three days by nobody known, and a user on another device."""
+@pytest.fixture(scope="module")
+def first_published(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A device seen on three days by nobody known, and a user on another device; all published."""
     values = [event(ago(back), "phone") for back in (7, 4, 2)]
-    return Run.over(tmp_path, [*values, event(ago(2), "laptop", "anna"), event(NOON, "tablet")], NOON)
+    values += [event(ago(2), "laptop", "anna"), event(NOON, "tablet")]
+    made = Run.over(tmp_path_factory.mktemp("published"), values, NOON)
+    published(made)
+    return made
+
+
+@pytest.fixture
+def run(first_published: Run, tmp_path: Path) -> Run:
+    return first_published.copied(tmp_path)
 
 
 def published(run: Run) -> None:
@@ -104,7 +112,6 @@ def published(run: Run) -> None:
 
 @pytest.mark.slow
 def test_a_number_is_published_with_what_it_rests_on(run: Run) -> None:
-    published(run)
     (row,) = history(run.platform, MAU, window(2)).iter_rows(named=True)
     assert (row["value"], row["change"], row["revision"]) == (Decimal(2), None, 1)
     assert row["causes"] == ["first publication"]
@@ -127,7 +134,6 @@ def test_a_number_is_published_with_what_it_rests_on(run: Run) -> None:
 
 
 def test_a_late_event(run: Run) -> None:
-    published(run)
     run.now = NOON + timedelta(hours=2)
     run.send([event(ago(3), "stranger", sent=run.now)])
     published(run)
@@ -142,7 +148,6 @@ def test_a_late_event(run: Run) -> None:
 
 
 def test_what_came_in_time_is_not_late(run: Run) -> None:
-    published(run)
     run.now = NOON + timedelta(hours=2)
     run.send([event(run.now, "stranger")])
     published(run)
@@ -153,7 +158,6 @@ def test_what_came_in_time_is_not_late(run: Run) -> None:
 
 @pytest.mark.slow
 def test_a_login(run: Run) -> None:
-    published(run)
     run.now = NOON + timedelta(hours=2)
     run.send([event(run.now, "phone", "anna")])
     published(run)
@@ -165,7 +169,6 @@ def test_a_login(run: Run) -> None:
 
 
 def test_a_late_event_and_a_login_at_once(run: Run) -> None:
-    published(run)
     run.now = NOON + timedelta(hours=2)
     run.send([event(run.now, "phone", "anna"), event(ago(2) + timedelta(hours=1), "stranger", sent=run.now)])
     run.send([event(ago(2) + timedelta(hours=2), "other", sent=run.now)])
@@ -175,7 +178,6 @@ def test_a_late_event_and_a_login_at_once(run: Run) -> None:
 
 def test_a_cause_that_had_no_effect_is_not_blamed_later(run: Run) -> None:
     """A late event of somebody who was counted already changes nothing: the login after it is the only cause."""
-    published(run)
     run.now = NOON + timedelta(hours=2)
     run.send([event(ago(2) + timedelta(hours=1), "phone", sent=run.now)])
     published(run)
@@ -188,7 +190,6 @@ def test_a_cause_that_had_no_effect_is_not_blamed_later(run: Run) -> None:
 
 @pytest.mark.slow
 def test_a_backfill_by_other_settings(run: Run) -> None:
-    published(run)
     run.now = NOON + timedelta(hours=2)
     run.reconfigure(passive_events=["page_viewed"])
     run.execute("restate_hours", tags={RANGE_START: f"{day(2)}-12:00", RANGE_END: f"{day(2)}-12:00"})
@@ -201,7 +202,6 @@ def test_a_backfill_by_other_settings(run: Run) -> None:
 
 @pytest.mark.slow
 def test_a_backfill_that_changes_nothing_is_not_told(run: Run) -> None:
-    published(run)
     before = run.lake.scan(published_numbers.TABLE).collect()
     run.execute("restate_days", tags={RANGE_START: str(day(7)), RANGE_END: str(day(0))})
     assert run.lake.scan(published_numbers.TABLE).collect().equals(before)
@@ -209,7 +209,6 @@ def test_a_backfill_that_changes_nothing_is_not_told(run: Run) -> None:
 
 @pytest.mark.slow
 def test_another_definition(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    published(run)
     run.now = NOON + timedelta(hours=2)
     monkeypatch.setattr(active_users, "TABLE", replace(active_users.TABLE, version=2))
     run.execute("restate_days", tags={RANGE_START: str(day(2)), RANGE_END: str(day(2))})
@@ -222,7 +221,6 @@ def test_another_definition(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_another_definition_of_what_it_is_computed_from(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     from platform_assets.gold import person_days
 
-    published(run)
     run.now = NOON + timedelta(hours=2)
     monkeypatch.setattr(person_days, "TABLE", replace(person_days.TABLE, version=3))
     run.reconfigure(passive_events=["page_viewed"])  # so that the number moves
@@ -233,7 +231,6 @@ def test_another_definition_of_what_it_is_computed_from(run: Run, monkeypatch: p
 
 @pytest.mark.slow
 def test_finality_is_published_and_the_share_still_expected(run: Run) -> None:
-    published(run)
     run.now = NOON + timedelta(days=9)
     run.send([event(ago(-8) + timedelta(minutes=n), "tablet") for n in range(20)])
     run.send([event(run.now + timedelta(minutes=n), "tablet") for n in range(20)])
@@ -260,7 +257,6 @@ def test_finality_is_published_and_the_share_still_expected(run: Run) -> None:
 
 @pytest.mark.slow
 def test_as_known_at_any_moment(run: Run) -> None:
-    published(run)
     for hours in (2, 26):
         run.now = NOON + timedelta(hours=hours)
         run.send([event(ago(3), f"stranger-{hours}", sent=run.now)])
@@ -281,7 +277,6 @@ def test_as_known_at_any_moment(run: Run) -> None:
 
 @pytest.mark.slow
 def test_the_answer_outlives_the_history_of_the_tables(run: Run) -> None:
-    published(run)
     run.now = NOON + timedelta(hours=2)
     run.send([event(ago(3), "stranger", sent=run.now)])
     published(run)
@@ -300,7 +295,6 @@ def test_what_was_not_published_is_asked_for(run: Run) -> None:
         found = run.sensor("publications")(context)
         return [found] if isinstance(found, dg.RunRequest) else []
 
-    published(run)
     assert asked() == []
     run.now = NOON + timedelta(hours=2)
     run.reconfigure(passive_events=["page_viewed"])
@@ -317,7 +311,6 @@ def test_what_was_not_published_is_asked_for(run: Run) -> None:
 
 @pytest.mark.slow
 def test_the_ui_tells_the_changes_in_words(run: Run) -> None:
-    published(run)
     run.now = NOON + timedelta(hours=2)
     run.send([event(ago(3), "stranger", sent=run.now)])
     published(run)
@@ -334,7 +327,6 @@ def test_the_ui_tells_the_changes_in_words(run: Run) -> None:
 
 @pytest.mark.slow
 def test_why_on_the_command_line(run: Run) -> None:
-    published(run)
     run.now = NOON + timedelta(hours=2)
     run.send([event(ago(3), "stranger", sent=run.now)])
     published(run)

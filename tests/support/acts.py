@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from random import Random
 
 import polars as pl
 from hypothesis import strategies as st
@@ -29,11 +30,26 @@ def act(person: str, at: str, name: str = "start", plan: str | None = None) -> A
     return person, datetime.fromisoformat(at).replace(tzinfo=UTC), name, plan
 
 
-def histories(first: datetime, hours: int, most: int = 14) -> st.SearchStrategy[list[Act]]:
-    """Histories of a few persons over some hours, at whole hours, half of them in the first five days."""
-    hour = st.one_of(st.integers(0, min(120, hours)), st.integers(0, hours))
-    times = hour.map(lambda hour: first + timedelta(hours=hour))
-    one = st.tuples(
-        st.sampled_from("abc"), times, st.sampled_from(["start", "back", "other"]), st.sampled_from(["p", "q", None])
-    )
-    return st.lists(one, max_size=most)
+@st.composite
+def histories(draw: st.DrawFn, first: datetime, hours: int, persons: str = "abcdefghijkl") -> list[Act]:
+    """Histories of some persons over some hours, at whole hours, many of them at the same, half in the first five days.
+
+    They are made of a seed: drawing each event would take longer than what is asked about it.
+    """
+    made = Random(draw(st.integers(0, 2**32)))
+    ends = [min(120, hours), hours]
+    moments = [made.randint(0, made.choice(ends)) for _ in range(made.choice([3, 12, 60]))]
+    return [
+        (
+            made.choice(persons),
+            first + timedelta(hours=made.choice(moments)),
+            made.choice(["start", "back", "other"]),
+            made.choice(["p", "q", None]),
+        )
+        for _ in range(draw(st.integers(0, 5 * len(persons))))
+    ]
+
+
+def persons_of(acts: Iterable[Act]) -> list[str]:
+    """Everybody who did something."""
+    return sorted({person for person, *_ in acts})

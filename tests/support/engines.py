@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -10,6 +11,7 @@ from typing import Any
 
 import duckdb
 import polars as pl
+import pytest
 
 Native = Callable[[pl.DataFrame], Any]
 ENGINES = ("polars", "duckdb", "spark")
@@ -46,7 +48,10 @@ def _spark() -> Any:
 
     server = SparkConnectServer()
     server.start(background=True)
-    session: Any = SparkSession.builder.remote(f"sc://localhost:{server.listening_address[1]}").getOrCreate()
+    with pytest.MonkeyPatch.context() as patch:
+        # Where the main module is no file, as in a worker of pytest-xdist, pyspark takes the tests for its own.
+        patch.setattr(sys.modules["__main__"], "__file__", __file__, raising=False)
+        session: Any = SparkSession.builder.remote(f"sc://localhost:{server.listening_address[1]}").getOrCreate()
     session.conf.set("spark.sql.session.timeZone", "UTC")
     session.headwater_server = server  # it would stop with its last reference
     return session

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import dagster as dg
 import polars as pl
@@ -48,11 +51,24 @@ class Run:
             }
         )
         source = FrameSource(pl.DataFrame(schema=RECORD_SCHEMA), {settings.client_events_topic: PARTITIONS})
+        run = cls._at(settings, source, now)
+        create_tables(run.lake)
+        run.send(values)
+        return run
+
+    @classmethod
+    def _at(cls, settings: Settings, source: FrameSource, now: datetime) -> Run:
         run = cls.__new__(cls)
         platform = Platform(Lake(settings.lake_url), settings, source, clock=lambda: run.now)
-        create_tables(platform.lake)
         run.__init__(platform, source, now.astimezone(UTC))  # type: ignore[misc]
-        run.send(values)
+        return run
+
+    def copied(self, folder: Path) -> Run:
+        """The same over a copy of the lake, and with a Dagster that has run nothing yet."""
+        shutil.copytree(self.lake.url, folder / "lake")
+        settings = self.platform.settings.model_copy(update={"lake_url": str(folder / "lake")})
+        run = self._at(settings, replace(self.source), self.now)
+        run.numbers = self.numbers
         return run
 
     def reconfigure(self, **changes: object) -> None:
@@ -71,11 +87,15 @@ class Run:
 
     def sensor(self, name: str) -> dg.SensorDefinition:
         """A sensor of the platform."""
-        return self.defs.get_sensor_def(name)
+        return self._loaded.sensor(name)
 
     @property
     def defs(self) -> dg.Definitions:
         return build_defs(self.platform, self.numbers)
+
+    @property
+    def _loaded(self) -> _Loaded:
+        return _loaded(self.platform.settings.start_date, self.platform.settings.zone, self.numbers)
 
     def send(self, values: Iterable[tuple[bytes | None, datetime]]) -> None:
         """Append records, dealt out to the topic's partitions in turn."""
@@ -96,7 +116,7 @@ class Run:
                 pass
 
     def execute(self, job: str, **kwargs: object) -> dg.ExecuteInProcessResult:
-        result = self.defs.get_job_def(job).execute_in_process(instance=self.instance, **kwargs)  # type: ignore[arg-type]
+        result = self._loaded.execute(job, self.platform, self.instance, **kwargs)
         assert result.success
         return result
 
@@ -115,3 +135,38 @@ class Run:
                 self.execute(request.job_name, tags=request.tags, asset_selection=request.asset_selection)
                 done.append((request.job_name, *request.tags.values()))
         return done
+
+
+@lru_cache(maxsize=8)
+def _loaded(first_day: date, zone: ZoneInfo, numbers: tuple[DailyNumber, ...]) -> _Loaded:
+    return _Loaded(first_day, zone, numbers)
+
+
+class _Loaded:
+    """Definitions as a process loads them, once: which platform they run over is said with each run."""
+
+    def __init__(self, first_day: date, zone: ZoneInfo, numbers: tuple[DailyNumber, ...]) -> None:
+        self._platform = Platform(Lake("nowhere"), Settings(start_date=first_day, reporting_timezone=zone.key))
+        made = build_defs(self._platform, numbers)
+        self._defs = dg.Definitions(
+            assets=made.assets,
+            asset_checks=made.asset_checks,
+            jobs=made.jobs,
+            sensors=made.sensors,
+            schedules=made.schedules,
+            # One given to a run would not fit a run of some of a job's assets.
+            resources={"platform": dg.ResourceDefinition(lambda _: self._platform)},
+            executor=made.executor,
+        )
+        self._jobs: dict[str, dg.JobDefinition] = {}
+
+    def execute(
+        self, job: str, platform: Platform, instance: dg.DagsterInstance, **kwargs: object
+    ) -> dg.ExecuteInProcessResult:
+        if job not in self._jobs:
+            self._jobs[job] = self._defs.resolve_job_def(job)
+        self._platform = platform
+        return self._jobs[job].execute_in_process(instance=instance, **kwargs)  # type: ignore[arg-type]
+
+    def sensor(self, name: str) -> dg.SensorDefinition:
+        return self._defs.get_sensor_def(name)

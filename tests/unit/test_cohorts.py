@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import polars as pl
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -28,6 +28,7 @@ from platform_assets.semantics.cohorts import (
 from platform_assets.semantics.engines import collected
 from platform_assets.semantics.specification import EventPredicate, Filter
 from support.acts import Act, act, events_of, histories
+from support.drawn import drawn
 from support.engines import Native
 
 UTC_ZONE = ZoneInfo("UTC")
@@ -252,9 +253,9 @@ def is_member(person: str, acts: Sequence[Act], of: Members, as_of: date, zone: 
     return any(of.within is None or near[chain[-1]][0] - near[chain[0]][0] <= of.within for chain in chains)
 
 
-@settings(max_examples=500)
+@drawn(150)
 @given(
-    acts=histories(BEGIN, 6 * 24),
+    acts=histories(BEGIN, 6 * 24, "abc"),
     of=SETS,
     day=st.integers(-1, 8),
     zone=st.sampled_from(["UTC", "Europe/Berlin", "America/New_York"]),

@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from platform_assets.semantics.calendar import bucket_of
 from platform_assets.semantics.engines import collected
 from platform_assets.semantics.funnels import Breakdown, Exclusion, Funnel, Step, attempts, furthest, summary, trend
+from support.drawn import drawn
 from support.engines import ENGINES, Native, native_frames
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
@@ -242,7 +243,7 @@ def as_frame(persons: list[list[Event]]) -> pl.DataFrame:
 
 @pytest.mark.parametrize("order", ["ordered", "strict", "unordered"])
 @given(data=st.data())
-@settings(max_examples=40)
+@drawn(40)
 def test_as_if_every_way_were_tried(order: str, data: st.DataObject) -> None:
     funnel, persons = data.draw(funnels(order)), data.draw(people(100))
     compare(counted(as_frame(persons), funnel), persons, funnel)
@@ -297,6 +298,14 @@ def test_an_instant_can_be_for_one_step(native: Native) -> None:
     assert counted(native(events), together) == {"1": (0, 1, 1), "2": (0, 0, 3)}
     apart = Funnel(steps=SIGN_UP, window=WINDOW, same_instant="one_step")
     assert counted(native(events), apart) == {"1": (0, 1, None), "2": (0, 2, 3)}
+
+
+def test_a_shorter_way_from_the_same_instant_drops_nobody(native: Native) -> None:
+    steps = (Step(event="c"), Step(event=None), Step(event="b"))
+    funnel = Funnel(steps=steps, window=WINDOW, order="strict", exclusions=(Exclusion(event="d", after=2, before=3),))
+    # Were the first "d" the second step, the next one would lie between it and the third.
+    events = frame({"1": [(0, "d"), (0, "c"), (4, "d"), (5, "b")], "2": [(0, "c"), (1, "x"), (4, "d"), (5, "b")]})
+    assert counted(native(events), funnel) == {"1": (0, 4, 5)}
 
 
 def test_the_window_is_elapsed_time_also_over_a_change_of_clocks() -> None:

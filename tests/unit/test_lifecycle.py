@@ -9,14 +9,15 @@ from zoneinfo import ZoneInfo
 
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from platform_assets.semantics.calendar import bucket_of, start_of
 from platform_assets.semantics.lifecycle import STATUSES, Lifecycle, lifecycle, lifecycle_of_buckets, statuses
 from platform_assets.semantics.person_buckets import of_days
 from platform_assets.semantics.specification import EventPredicate
-from support.acts import Act, act, events_of, histories
+from support.acts import Act, act, events_of, histories, persons_of
+from support.drawn import drawn
 from support.engines import Native
 
 UTC_ZONE = ZoneInfo("UTC")
@@ -147,7 +148,7 @@ def expected_statuses(
 ) -> set[tuple[str, int, str]]:
     """Each person's life, from their first bucket on."""
     found = set()
-    for person in "abc":
+    for person in persons_of(acts):
         active = {
             bucket_of(at.astimezone(zone).replace(tzinfo=None), spec.interval, spec.week_start)
             for who, at, name, _ in acts
@@ -167,7 +168,7 @@ def expected_statuses(
     return found
 
 
-@settings(max_examples=600)
+@drawn(150)
 @given(
     acts=histories(BEGIN, 40 * 24),
     interval=st.sampled_from(["hour", "day", "week", "month"]),

@@ -10,13 +10,14 @@ from decimal import Decimal
 
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from platform_assets.changes import dimensions
 from platform_assets.changes.dimension import SourceColumn, scd1
 from platform_assets.semantics.orders import entries
 from platform_assets.table import MONEY, TIMESTAMP, Column
+from support.drawn import drawn
 
 START = datetime(2026, 5, 1, tzinfo=UTC)
 SCHEMA = {
@@ -155,7 +156,7 @@ def brute_force(changes: Sequence[Change]) -> list[tuple[str, str, str | None, f
     return made
 
 
-drawn = st.lists(
+change_rows = st.lists(
     st.tuples(
         st.sampled_from("cuuurdt"),
         st.integers(0, 8),
@@ -168,8 +169,8 @@ drawn = st.lists(
 )
 
 
-@settings(max_examples=300)
-@given(drawn, st.randoms(use_true_random=False))
+@drawn(150)
+@given(change_rows, st.randoms(use_true_random=False))
 def test_entries_are_what_the_changes_say_from_any_order(
     rows: list[tuple[str, int, str | None, str | None, str, int | None]], rng: random.Random
 ) -> None:

@@ -9,14 +9,15 @@ from zoneinfo import ZoneInfo
 
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from platform_assets.semantics.calendar import bucket_of, start_of
 from platform_assets.semantics.retention import Retention, retention, retention_of_days
 from platform_assets.semantics.specification import EventPredicate
-from support.acts import Act, act, events_of, histories
+from support.acts import Act, act, events_of, histories, persons_of
+from support.drawn import drawn
 from support.engines import Native
 
 UTC_ZONE = ZoneInfo("UTC")
@@ -330,7 +331,7 @@ def expected(
         bucket_of(first, spec.interval, spec.week_start), bucket_of(last, spec.interval, spec.week_start) + 1
     )
     members: dict[tuple[str, int], list[tuple[datetime, str | None]]] = {}
-    for person in "abc":
+    for person in persons_of(acts):
         started = [(at, plan) for who, at, name, plan in acts if who == person and matches(spec.start, name)]
         if spec.kind == "first_time" and started:
             started = [found for found in started if found[0] == min(started, key=lambda s: s[0])[0]]
@@ -378,7 +379,7 @@ def found_rows(table: pl.DataFrame) -> list[tuple[object, ...]]:
     return table.drop("cohort_size", "share").rows()
 
 
-@settings(max_examples=600)
+@drawn(150)
 @given(
     acts=histories(*WINDOW),
     spec=SPECS,
@@ -398,7 +399,7 @@ def test_the_table_is_what_the_definition_says(
     assert share["share"].to_list() == [p / n for p, n in zip(share["persons"], share["cohort_size"], strict=True)]
 
 
-@settings(max_examples=100)
+@drawn(30)
 @given(acts=histories(*WINDOW), spec=SPECS)
 def test_unbounded_is_never_less_and_falls(acts: list[Act], spec: Retention) -> None:
     fields = spec.model_dump(include={"interval", "kind", "windows", "breakdown", "returning"})
@@ -411,7 +412,7 @@ def test_unbounded_is_never_less_and_falls(acts: list[Act], spec: Retention) -> 
     assert falls.drop_nulls().all()
 
 
-@settings(max_examples=150)
+@drawn(50)
 @given(acts=histories(*WINDOW), spec=SPECS.filter(lambda s: s.interval != "hour"), zone=ZONES)
 def test_days_say_the_same_as_events(acts: list[Act], spec: Retention, zone: str) -> None:
     spec = spec.model_copy(update={"windows": "calendar", "breakdown": None})

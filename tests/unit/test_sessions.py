@@ -11,11 +11,12 @@ from zoneinfo import ZoneInfo
 
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from platform_assets.semantics.engines import collected
 from platform_assets.semantics.sessions import DIALECTS, Sessions, sessions, with_sessions
+from support.drawn import drawn
 from support.engines import Native
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
@@ -287,7 +288,7 @@ def drawn_events(draw: st.DrawFn) -> pl.DataFrame:
     )
 
 
-@settings(max_examples=60)
+@drawn(60)
 @given(drawn_events(), st.sampled_from(SPECS))
 def test_sessions_are_those_of_a_walk(events: pl.DataFrame, spec: Sessions) -> None:
     assert found_in(events, spec, BERLIN) == told(walked(events, spec, BERLIN))

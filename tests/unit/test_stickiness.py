@@ -9,14 +9,15 @@ from zoneinfo import ZoneInfo
 
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from platform_assets.semantics.calendar import bucket_of
 from platform_assets.semantics.person_buckets import of_days
 from platform_assets.semantics.specification import EventPredicate
 from platform_assets.semantics.stickiness import Stickiness, stickiness, stickiness_of_buckets
-from support.acts import Act, act, events_of, histories
+from support.acts import Act, act, events_of, histories, persons_of
+from support.drawn import drawn
 from support.engines import Native
 
 UTC_ZONE = ZoneInfo("UTC")
@@ -75,7 +76,7 @@ def test_a_window_that_ends_before_it_begins_is_refused() -> None:
         persons([], "2026-01-02", "2026-01-01")
 
 
-@settings(max_examples=500)
+@drawn(150)
 @given(
     acts=histories(BEGIN, 40 * 24),
     interval=st.sampled_from(["hour", "day", "week", "month"]),
@@ -93,7 +94,7 @@ def test_the_histogram_is_what_the_definition_says(
     last = first + (timedelta(hours=span[1]) if interval == "hour" else timedelta(days=span[1]))
     low, high = (bucket_of(at, spec.interval, spec.week_start) for at in (first, last))
     counts = [0] * (high - low + 1)
-    for person in "abc":
+    for person in persons_of(acts):
         buckets = {
             bucket_of(at.astimezone(ZoneInfo(zone)).replace(tzinfo=None), spec.interval, spec.week_start)
             for who, at, name, _ in acts
