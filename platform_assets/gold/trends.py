@@ -57,6 +57,7 @@ def table(metric: Metric, specification: Trend) -> Table:
             ),
         ),
         plot=Plot("value", by="breakdown" if specification.breakdowns and not has_lines else "name", days=90),
+        steady=not specification.breakdowns,
     )
 
 
