@@ -369,8 +369,9 @@ def _reached(newest: dict[date, int], last_day: date, reach: range) -> dict[date
     for day, version in newest.items():
         for away in reach:
             reached = day + timedelta(days=away)
-            if reached <= last_day:
-                wanted[reached] = max(wanted.get(reached, -1), version)
+            if reached > last_day:
+                break
+            wanted[reached] = max(wanted.get(reached, -1), version)
     return wanted
 
 

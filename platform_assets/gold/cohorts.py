@@ -12,9 +12,9 @@ from platform_assets.gold import fact_events
 from platform_assets.gold.daily_numbers import DailyNumber, Reading, daily_table
 from platform_assets.gold.metric_columns import fact_columns, of_names
 from platform_assets.gold.metric_files import Metric, MetricFileError
-from platform_assets.semantics.cohorts import Cohort, Did, FirstDid, leaves, members
+from platform_assets.semantics.cohorts import Cohort, Did, DidInSequence, FirstDid, leaves, members, told_by_firsts
 from platform_assets.semantics.engines import collected
-from platform_assets.semantics.specification import Filter, properties_of
+from platform_assets.semantics.specification import EventPredicate, Filter
 from platform_assets.table import Column, Table
 
 KNOWN_FOR = 28
@@ -46,22 +46,20 @@ def number(metric: Metric, cohort: Cohort) -> DailyNumber:
         cohort: The cohort.
 
     Raises:
-        MetricFileError: It asks for all history, or for what facts do not have.
+        MetricFileError: It asks for more of all history than firsts tell, or for what facts do not have.
     """
     wanted: set[str] = set()
-    predicates, days = [], [1]
+    predicates, days, reads_all_firsts = [], [1], False
     for leaf in leaves(cohort):
         if isinstance(leaf, Filter):
             wanted.add(leaf.property)
             days.append(KNOWN_FOR)
-            continue
-        if isinstance(leaf, FirstDid) or leaf.days is None:
-            msg = f"{metric.name}.yaml: of: a day does not read all history: say did or sequence, with days"
-            raise MetricFileError(msg)
-        asked = [leaf.did] if isinstance(leaf, Did) else list(leaf.sequence)
-        predicates += asked
-        days.append(leaf.days)
-    wanted.update(reference for predicate in predicates for reference in properties_of(predicate.where))
+        elif told_by_firsts(leaf):
+            reads_all_firsts = True
+        else:
+            predicates += _of_days_alone(metric, leaf)
+            days.append(leaf.days or 1)
+    wanted.update(reference for predicate in predicates for reference in predicate.properties)
     has_filters = any(isinstance(leaf, Filter) for leaf in leaves(cohort))
     return DailyNumber(
         table=table(metric),
@@ -71,7 +69,32 @@ def number(metric: Metric, cohort: Cohort) -> DailyNumber:
         back=max(days) - 1,
         keep=None if has_filters else of_names(predicates),
         needs_firsts=True,
+        reads_all_firsts=reads_all_firsts,
     )
+
+
+def _of_days_alone(metric: Metric, leaf: Did | FirstDid | DidInSequence) -> list[EventPredicate]:
+    """The predicates of what only events tell, which are read for some days.
+
+    Raises:
+        MetricFileError: It needs the events of all history.
+    """
+    if isinstance(leaf, FirstDid):
+        msg = (
+            f"{metric.name}.yaml: of: first_did {leaf.first_did.label!r}: firsts are known by the event's name only; "
+            "leave where and first_ever out"
+        )
+        raise MetricFileError(msg)
+    field, asked = ("did", [leaf.did]) if isinstance(leaf, Did) else ("sequence", list(leaf.sequence))
+    named = f"{metric.name}.yaml: of: {field} {', '.join(repr(predicate.label) for predicate in asked)}"
+    if leaf.days is None:
+        known = "of all history it is known who ever did something, or (exactly: 0) never, by its name only; "
+        msg = f"{named}: {known if field == 'did' else ''}say days"
+        raise MetricFileError(msg)
+    if any(predicate.first_ever for predicate in asked):
+        msg = f"{named}: first_ever: a day does not read all history; leave it out, or say first_did"
+        raise MetricFileError(msg)
+    return asked
 
 
 def rows(reading: Reading, cohort: Cohort) -> pl.DataFrame:
@@ -81,7 +104,8 @@ def rows(reading: Reading, cohort: Cohort) -> pl.DataFrame:
 
 
 def _of_days(reading: Reading, cohort: Cohort) -> Iterator[pl.DataFrame]:
-    known = reading.first_events.group_by("person_id").agg(first_at=pl.col("first_at").min()).collect().lazy()
+    firsts = reading.first_events.collect().lazy()
+    known = firsts.group_by("person_id").agg(first_at=pl.col("first_at").min()).collect().lazy()
     events = reading.events.collect(engine="streaming").lazy()
     properties = [name for name in events.collect_schema().names() if name not in ("person_id", "occurred_at")]
     for day in reading.days:
@@ -96,5 +120,5 @@ def _of_days(reading: Reading, cohort: Cohort) -> Iterator[pl.DataFrame]:
         everybody = (
             known.filter(pl.col("first_at") < window.end).select("person_id").join(last, "person_id", how="left")
         )
-        told = collected(members(events, everybody, cohort, day, reading.zone))
+        told = collected(members(events, everybody, cohort, day, reading.zone, firsts=firsts))
         yield told.select("person_id", day=pl.lit(day))

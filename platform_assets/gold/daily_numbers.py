@@ -53,6 +53,9 @@ FIRSTS_REACH = 30
 """Days after a day on which a first may have been that is now on it: a login claims what was 30 days before (semantics
 4). Where the allowed lateness is longer, a rebuild of the days in between sets them right."""
 
+_ANY_DAYS = 200 * 366
+"""More days than any history has."""
+
 DAYS_AT_ONCE = 7
 """Days of a range that are computed together: their events, and those around them, are read once."""
 
@@ -103,6 +106,8 @@ class DailyNumber:
         keep: Which rows of the source are read at all.
         needs_firsts: Whether it reads `silver/person_firsts`. A first that moves reaches the days up to the one on
             which it was before: those of the allowed lateness, or of a login that claims what was anonymous.
+        reads_all_firsts: Whether a first counts on every day after it, however long ago it was: then one that moves
+            reaches all of them.
         within: The first and the last day that have rows, where not every day has.
         publishes: Its numbers in `gold/published_numbers`.
     """
@@ -115,6 +120,7 @@ class DailyNumber:
     ahead: int = 0
     keep: pl.Expr | None = None
     needs_firsts: bool = False
+    reads_all_firsts: bool = False
     within: tuple[date, date] | None = None
     publishes: publication.Publication | None = None
 
@@ -141,10 +147,11 @@ class DailyNumber:
         current = mine.filter(definition_version=self.table.version)
         back = max(self.back, FIRSTS_REACH if self.needs_firsts else 0)
         reach = range(-self.ahead, back + 1)
+        since = range(-self.ahead, _ANY_DAYS) if self.reads_all_firsts else reach
         hours = ledger.filter(table=self.source.name)
         by_hours = stale_histories(hours, current.filter(upstream=self.source.name), last_day, zone, reach)
         changes = persons.applied_changes(platform)
-        by_persons = stale_identities(changes, current.filter(upstream=persons.TABLE.name), last_day, zone, reach)
+        by_persons = stale_identities(changes, current.filter(upstream=persons.TABLE.name), last_day, zone, since)
         found = {*by_hours, *by_persons}
         if self.needs_firsts:
             touched = platform.lake.scan(touched_hours.TABLE).select(
@@ -153,7 +160,7 @@ class DailyNumber:
                 table_version="silver_version",
             )
             known = current.filter(upstream=person_firsts.TABLE.name)
-            found.update(stale_histories(touched.collect(), known, last_day, zone, reach))
+            found.update(stale_histories(touched.collect(), known, last_day, zone, since))
         if self.within is not None:
             found = {day for day in found if self.within[0] <= day <= self.within[1]}
         return found
@@ -320,7 +327,14 @@ def daily_table(
 
 
 def published(
-    table: Table, column: str, slices: tuple[str, ...], grain: Interval = "day", *, back: int = 0, ahead: int = 0
+    table: Table,
+    column: str,
+    slices: tuple[str, ...],
+    grain: Interval = "day",
+    *,
+    week_start: WeekStart = "monday",
+    back: int = 0,
+    ahead: int = 0,
 ) -> publication.Publication:
     """The publication of one column of numbers of a table by the day.
 
@@ -329,11 +343,13 @@ def published(
         column: The numbers.
         slices: The columns that tell its rows of a day apart.
         grain: The length of the window that a row is of.
+        week_start: The first day of a week.
         back: How many days before a day its rows read.
         ahead: How many days after a day its rows read.
     """
     reach = {table.name: publication.Reach(before=back, after=ahead)}
-    return publication.Publication(table, (publication.Metric(column),), slices=slices, grain=grain, reach=reach)
+    numbers = (publication.Metric(column),)
+    return publication.Publication(table, numbers, slices=slices, grain=grain, week_start=week_start, reach=reach)
 
 
 def days_of(length: timedelta) -> int:

@@ -14,7 +14,6 @@ from platform_assets.gold.metric_files import Metric
 from platform_assets.semantics.experiment.result import Result
 from platform_assets.semantics.experiment.specification import DatedExperiment
 from platform_assets.semantics.experiments import exposures, sufficient_statistics, unit_metrics
-from platform_assets.semantics.specification import properties_of
 from platform_assets.table import Column, Plot, Table
 
 _FIGURES = tuple(field for field in fields(Result) if field.name not in ("experiment", "metric", "variant"))
@@ -75,7 +74,7 @@ def number(metric: Metric, experiment: DatedExperiment) -> DailyNumber:
     """
     measures = [m for told in experiment.metrics for m in (told.measure, told.denominator) if m is not None]
     predicates = [experiment.exposure.events, *(measure.events for measure in measures)]
-    wanted = {reference for predicate in predicates for reference in properties_of(predicate.where)}
+    wanted = {reference for predicate in predicates for reference in predicate.properties}
     wanted |= {experiment.exposure.experiment, experiment.exposure.variant}
     wanted |= {measure.value for measure in measures if measure.value is not None}
     made = table(metric)

@@ -9,9 +9,9 @@ from platform_assets.gold import fact_events
 from platform_assets.gold.daily_numbers import DailyNumber, Reading, daily_table, days_of, published
 from platform_assets.gold.metric_columns import fact_columns, of_names
 from platform_assets.gold.metric_files import Metric, MetricFileError
+from platform_assets.semantics.breakdowns import OTHER
 from platform_assets.semantics.calendar import bucket_of, starts
 from platform_assets.semantics.funnels import Funnel, attempts, furthest, summary
-from platform_assets.semantics.specification import properties_of
 from platform_assets.table import Column, Plot, Table
 
 
@@ -22,7 +22,8 @@ def table(metric: Metric) -> Table:
         "funnels",
         says=(
             "Persons by the day on which they entered the funnel: of those who enter it on "
-            "several days, each day has the furthest attempt that began on it."
+            "several days, each day has the furthest attempt that began on it. A breakdown's values beyond the "
+            f"limit, of each day those with the fewest persons, are `{OTHER}`."
         ),
         grain="day × breakdown × step",
         day="Day of the first step",
@@ -58,7 +59,7 @@ def number(metric: Metric, funnel: Funnel) -> DailyNumber:
         MetricFileError: The funnel asks for what facts do not have.
     """
     predicates = [*funnel.steps, *funnel.exclusions]
-    wanted = {reference for predicate in predicates for reference in properties_of(predicate.where)}
+    wanted = {reference for predicate in predicates for reference in predicate.properties}
     wanted |= set(funnel.breakdown.properties if funnel.breakdown is not None else ())
     if any(predicate.first_ever for predicate in predicates):
         msg = f"{metric.name}.yaml: first_ever: a day of a funnel does not read all history; leave it out"
@@ -80,11 +81,13 @@ def rows(reading: Reading, funnel: Funnel) -> pl.DataFrame:
     tried = attempts(reading.events, funnel, interval="day", zone=reading.zone)
     first, last = (bucket_of(day, "day") for day in (reading.days[0], reading.days[-1]))
     begun = tried.filter(nw.col("bucket").is_between(first, last))
-    counted = furthest(begun, ["person_id", *funnel.breakdown_columns, "bucket"])
+    counted = furthest(begun, ["person_id", *funnel.breakdown_columns, "bucket"], dropped=funnel.dropped)
     told = summary(counted, funnel, by=["bucket"])
     values = [pl.col(column) for column in funnel.breakdown_columns]
     value = pl.concat_str(values, separator=" / ", ignore_nulls=True) if values else pl.lit(None, pl.String)
     is_none = pl.all_horizontal(v.is_null() for v in values) if values else pl.lit(value=True)
-    return told.with_columns(day=starts(pl.col("bucket"), "day"), breakdown=pl.when(~is_none).then(value)).drop(
+    is_other = pl.all_horizontal((v == OTHER).fill_null(value=False) for v in values) if values else pl.lit(value=False)
+    breakdown = pl.when(is_other).then(pl.lit(OTHER)).when(~is_none).then(value)
+    return told.with_columns(day=starts(pl.col("bucket"), "day"), breakdown=breakdown).drop(
         "bucket", *funnel.breakdown_columns
     )

@@ -67,7 +67,15 @@ def number(metric: Metric, specification: Lifecycle) -> DailyNumber:
         back=longest,
         ahead=longest - 1,
         needs_firsts=True,
-        publishes=published(made, "persons", ("status",), specification.interval, back=longest, ahead=longest - 1),
+        publishes=published(
+            made,
+            "persons",
+            ("status",),
+            specification.interval,
+            week_start=specification.week_start,
+            back=longest,
+            ahead=longest - 1,
+        ),
     )
 
 

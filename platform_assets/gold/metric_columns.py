@@ -8,7 +8,7 @@ import polars as pl
 
 from platform_assets.gold import fact_events
 from platform_assets.gold.metric_files import Metric, MetricFileError
-from platform_assets.semantics.specification import EventPredicate, properties_of
+from platform_assets.semantics.specification import EventPredicate
 
 ACTIVITY_COLUMNS = ("day", "event_name", "platform", "country")
 """The columns of hours of activity that metrics read."""
@@ -50,7 +50,7 @@ def check_activity(metric: Metric, predicate: EventPredicate) -> None:
     Raises:
         MetricFileError: They cannot.
     """
-    for reference in properties_of(predicate.where):
+    for reference in predicate.properties:
         if reference not in ACTIVITY_COLUMNS:
             msg = f"{metric.name}.yaml: property {reference!r}: activity is known by {', '.join(ACTIVITY_COLUMNS)} only"
             raise MetricFileError(msg)

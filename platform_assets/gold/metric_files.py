@@ -1,7 +1,8 @@
 """Metrics in YAML: a file in `gold/metrics` is an asset, with partitions, checks, freshness and a picture.
 
-A file says which ``metric`` it is (`KINDS`), a ``description``, an ``owner`` where it is not the platform's, and the
-fields of that kind's specification; its name is the metric's. What is wrong with it is an error that names file, line
+A file says which ``metric`` it is (`KINDS`), a ``description``, an ``owner`` where it is not the platform's, a
+``dialect`` (`semantics.dialects`) where it is not ours, and the fields of that kind's specification, which come before
+the dialect's; its name is the metric's. What is wrong with it is an error that names file, line
 and field.
 """
 
@@ -19,11 +20,14 @@ import yaml
 from pydantic import ValidationError
 
 from platform_assets.semantics.cohorts import Cohort
+from platform_assets.semantics.dialects import OURS, completed
 from platform_assets.semantics.experiment.specification import DatedExperiment
 from platform_assets.semantics.funnels import Funnel
 from platform_assets.semantics.lifecycle import Lifecycle
 from platform_assets.semantics.retention import Retention
 from platform_assets.semantics.specification import Specification
+from platform_assets.semantics.stickiness import RollingStickiness
+from platform_assets.semantics.trends import Trend
 
 FOLDER = Path(__file__).parent / "metrics"
 """The project's own metrics."""
@@ -34,11 +38,13 @@ KINDS: Mapping[str, type[Specification]] = {
     "lifecycle": Lifecycle,
     "experiment": DatedExperiment,
     "cohort": Cohort,
+    "trend": Trend,
+    "stickiness": RollingStickiness,
 }
 """What can be said in a file, and the specification that it is checked against."""
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
-_OWN_FIELDS = ("metric", "description", "owner")
+_OWN_FIELDS = ("metric", "description", "owner", "dialect")
 
 
 class MetricFileError(ValueError):
@@ -110,8 +116,9 @@ def read(path: Path) -> Metric:
         said = "is missing" if kind is None else f"{kind!r} is unknown"
         msg = f"{path.name}:{_placed(node, ('metric',))[1]}: metric: {said}; there are {', '.join(KINDS)}"
         raise MetricFileError(msg)
-    for field in ("description", "owner"):
-        value = told.get(field, "" if field == "description" else "team:data-platform")
+    defaults = {"description": "", "owner": "team:data-platform", "dialect": OURS}
+    for field, default in defaults.items():
+        value = told.get(field, default)
         if not isinstance(value, str) or not value.strip():
             msg = f"{path.name}:{_placed(node, (field,))[1]}: {field}: say it in words, got {value!r}"
             raise MetricFileError(msg)
@@ -119,10 +126,15 @@ def read(path: Path) -> Metric:
     if "name" in KINDS[kind].model_fields:
         fields.setdefault("name", path.stem)
     try:
+        fields = completed(told.get("dialect", defaults["dialect"]), KINDS[kind], fields)
+    except ValueError as error:
+        msg = f"{path.name}:{_placed(node, ('dialect',))[1]}: dialect: {error}"
+        raise MetricFileError(msg) from error
+    try:
         specification = KINDS[kind].model_validate(fields)
     except ValidationError as error:
         raise MetricFileError("\n".join(_faults(path.name, node, error))) from error
-    owner = told.get("owner", "team:data-platform")
+    owner = told.get("owner", defaults["owner"])
     return Metric(path.stem, kind, told["description"].strip(), owner, specification)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import cache
 
-from platform_assets.gold import cohorts, experiment_results, funnels, lifecycle, retention
+from platform_assets.gold import cohorts, experiment_results, funnels, lifecycle, retention, stickiness, trends
 from platform_assets.gold.daily_numbers import DailyNumber
 from platform_assets.gold.metric_files import Metric, MetricFileError, load
 from platform_assets.semantics.cohorts import Cohort
@@ -13,6 +13,8 @@ from platform_assets.semantics.experiment.specification import DatedExperiment
 from platform_assets.semantics.funnels import Funnel
 from platform_assets.semantics.lifecycle import Lifecycle
 from platform_assets.semantics.retention import Retention
+from platform_assets.semantics.stickiness import RollingStickiness
+from platform_assets.semantics.trends import Trend
 
 
 def number(metric: Metric) -> DailyNumber:
@@ -32,6 +34,10 @@ def number(metric: Metric) -> DailyNumber:
             return experiment_results.number(metric, experiment)
         case Cohort() as cohort:
             return cohorts.number(metric, cohort)
+        case Trend() as trend:
+            return trends.number(metric, trend)
+        case RollingStickiness() as histogram:
+            return stickiness.number(metric, histogram)
         case _:
             msg = f"{metric.name}.yaml: metric: {metric.kind!r} has no table"
             raise MetricFileError(msg)

@@ -73,7 +73,7 @@ def number(metric: Metric, specification: Retention) -> DailyNumber:
         columns=ACTIVITY_COLUMNS,
         compute=lambda reading: rows(reading, spec),
         ahead=ahead,
-        publishes=published(made, "persons", ("interval",), spec.interval, ahead=ahead),
+        publishes=published(made, "persons", ("interval",), spec.interval, week_start=spec.week_start, ahead=ahead),
         needs_firsts=spec.kind == "first_time",
     )
 

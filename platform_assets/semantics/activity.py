@@ -19,18 +19,38 @@ from zoneinfo import ZoneInfo
 
 import narwhals as nw
 import polars as pl
+from pydantic import Field
 
 from platform_assets.semantics.engines import Frame, collected, lazy, with_day_number, with_local_time
 from platform_assets.semantics.events import is_of_people
+from platform_assets.semantics.specification import Specification
 
 HISTORY_DAYS = 28
 """Days in a history, and in a month of monthly actives (a choice: 28, not 30)."""
 
-WINDOWS: Mapping[str, int] = {"dau": 1, "wau": 7, "mau": HISTORY_DAYS}
-"""Names of the numbers of active users, and the days that each looks back over, the day itself included."""
-
 MOST_DAYS = 31
 """The most days that a history can hold: it is stored in 32 bits, with a sign."""
+
+
+class ActiveUsers(Specification):
+    """How far weekly and monthly active users look back.
+
+    Attributes:
+        weekly: Days of a week of weekly actives, the day itself included.
+        monthly: Days of a month of monthly actives (a choice: 28, not 30): the length of a history.
+    """
+
+    weekly: int = Field(default=7, ge=1, le=MOST_DAYS)
+    monthly: int = Field(default=HISTORY_DAYS, ge=1, le=MOST_DAYS)
+
+    @property
+    def windows(self) -> Mapping[str, int]:
+        """Names of the numbers, and the days that each looks back over."""
+        return {"dau": 1, "wau": self.weekly, "mau": self.monthly}
+
+
+WINDOWS = ActiveUsers().windows
+"""Names of the numbers of active users, and the days that each looks back over, the day itself included."""
 
 PERSON = ("person_id",)
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC, date, datetime, timedelta
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeGuard
 from zoneinfo import ZoneInfo
 
 import narwhals as nw
@@ -23,7 +23,7 @@ from pydantic import Field, model_validator
 from platform_assets.semantics.calendar import bucket_of, start_of, with_buckets
 from platform_assets.semantics.engines import Frame, lazy, with_properties
 from platform_assets.semantics.funnels import Funnel, Step, attempts
-from platform_assets.semantics.matching import holds, with_matches
+from platform_assets.semantics.matching import holds, matches, with_matches
 from platform_assets.semantics.specification import Duration, EventPredicate, Filter, Specification
 
 _DAY = "cohort_day"
@@ -151,39 +151,70 @@ class Cohort(Specification):
 
 
 def members(
-    events: Any, persons: Any, cohort: Cohort, as_of: date, zone: ZoneInfo, *, actor: str = "person_id"
+    events: Any,
+    persons: Any,
+    cohort: Cohort,
+    as_of: date,
+    zone: ZoneInfo,
+    *,
+    firsts: Any = None,
+    actor: str = "person_id",
 ) -> Frame:
     """Who is in a cohort at the end of a day.
 
     Args:
         events: The actor, ``occurred_at`` (UTC), ``event_name``, and what the cohort's predicates name. Those after the
             day are not looked at, so that the answer for a day that is over does not change by what came later.
-            `FirstDid`, and what has no `days`, needs all history.
+            `FirstDid`, and what has no `days`, needs all history, unless firsts tell it.
         persons: The actor, once each, and what the cohort's filters name (as of that day, where they change): everybody
             there is. Who is not among them is no member, whatever they did.
         cohort: The cohort.
         as_of: The last day of every window, in the reporting timezone.
         zone: The reporting timezone.
+        firsts: The actor, ``event_name``, ``first_at`` (UTC), once each pair: when they did something for the first
+            time ever, where the lake keeps it. What it can tell (`told_by_firsts`) is not looked for in the events.
         actor: Of whom the set is.
 
     Returns:
         The actor, once each.
 
     Raises:
-        ValueError: The events or the persons lack a column that the cohort names.
+        ValueError: The events, the firsts or the persons lack a column that the cohort names.
     """
     parts = list(leaves(cohort))
     acts = [leaf for leaf in parts if not isinstance(leaf, Filter)]
     known = with_properties(lazy(persons), (leaf.property for leaf in parts if isinstance(leaf, Filter)))
-    if acts:
+    known_first = {i: act for i, act in enumerate(acts) if firsts is not None and told_by_firsts(act)}
+    if known_first:
+        known = known.join(_of_firsts(firsts, known_first, as_of, zone, actor), on=actor, how="left")
+    if len(known_first) < len(acts):
         dated = _dated(events, as_of, zone, actor)
-        alone = {i: act for i, act in enumerate(acts) if not isinstance(act, DidInSequence)}
+        alone = {i: act for i, act in enumerate(acts) if i not in known_first and not isinstance(act, DidInSequence)}
         if alone:
             known = known.join(_times(dated, alone, as_of, actor), on=actor, how="left")
         for i, act in enumerate(acts):
             if isinstance(act, DidInSequence):
                 known = known.join(_in_sequence(dated, act, i, as_of, zone, actor), on=actor, how="left")
     return known.filter(_is_member(cohort.of, iter(range(len(acts))))).select(actor)
+
+
+def told_by_firsts(act: Did | FirstDid | DidInSequence) -> TypeGuard[Did | FirstDid]:
+    """Whether somebody's first event of each name tells if they are in a set.
+
+    It does where only names are asked for: of what was done for the first time, and of what was ever done, or never.
+    """
+    if isinstance(act, DidInSequence):
+        return False
+    predicate = act.did if isinstance(act, Did) else act.first_did
+    if predicate.first_ever or not _asks_for_names_only(predicate):
+        return False
+    return isinstance(act, FirstDid) or (act.days is None and act.times in ((1, None), (0, 0)))
+
+
+def _asks_for_names_only(predicate: EventPredicate) -> bool:
+    if predicate.where or (predicate.event is not None and predicate.any_of):
+        return False
+    return all(_asks_for_names_only(part) for part in predicate.any_of)
 
 
 def leaves(cohort: Cohort) -> Iterator[Did | FirstDid | DidInSequence | Filter]:
@@ -248,6 +279,21 @@ def _times(dated: Frame, acts: Mapping[int, Did | FirstDid], as_of: date, actor:
     combined = (nw.col(name).min() if name in firsts else nw.col(name).sum() for name in counted)
     found = told.with_columns(**counted).group_by(actor).agg(*combined)
     return found.with_columns(**firsts) if firsts else found
+
+
+def _of_firsts(firsts: Any, acts: Mapping[int, Did | FirstDid], as_of: date, zone: ZoneInfo, actor: str) -> Frame:
+    """Whether each person did what stands alone, as of a day: the actor, ``behaviour_<number>`` (1 or 0)."""
+    dated = with_buckets(lazy(firsts), "day", zone, instant="first_at", name=_DAY)
+    counted, told = {}, {}
+    for i, act in acts.items():
+        predicate, name = (act.did if isinstance(act, Did) else act.first_did), f"behaviour_{i}"
+        counted[name] = nw.when(matches(EventPredicate(event=predicate.events))).then(nw.col(_DAY))
+        is_within = nw.col(name) <= bucket_of(as_of, "day")
+        if isinstance(act, FirstDid):
+            is_within &= nw.col(name) >= _first_day(act.days, as_of)
+        told[name] = is_within.fill_null(value=False).cast(nw.Int64)
+    first = dated.with_columns(**counted).group_by(actor).agg(*(nw.col(name).min() for name in counted))
+    return first.with_columns(**told)
 
 
 def _in_sequence(dated: Frame, act: DidInSequence, i: int, as_of: date, zone: ZoneInfo, actor: str) -> Frame:

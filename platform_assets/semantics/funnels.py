@@ -27,6 +27,7 @@ import narwhals as nw
 import polars as pl
 from pydantic import Field, model_validator
 
+from platform_assets.semantics.breakdowns import OTHER, as_one_text
 from platform_assets.semantics.calendar import Interval, WeekStart, with_buckets
 from platform_assets.semantics.engines import (
     Frame,
@@ -42,9 +43,12 @@ from platform_assets.semantics.specification import Duration, EventPredicate, Sp
 MOST_SHARED_STEPS = 6
 """Most steps of a funnel that one event can match: the subsets of such steps are looked at one by one."""
 
+Dropped = Literal["person", "attempt"]
+
 _UTC = ZoneInfo("UTC")
 _US = timedelta(microseconds=1)
 _NEVER = 2**62
+_VALUE, _TURN, _SIZE, _BEGINS, _PLACE = "__value", "__turn", "__size", "__begins", "__place"
 
 
 class Step(EventPredicate):
@@ -83,12 +87,16 @@ class Breakdown(Specification):
         step: The number of the step, from 1.
         without_step: Where those who never took that step are told: with those whose value there is `null`, or
             nowhere (`left_out`).
+        limit: How many values are told apart, of each bucket: those that most persons began with whom no exclusion
+            dropped, of as many the lesser text, a missing one first. The rest is one value, `breakdowns.OTHER`, of
+            whose attempts a person has one that counts, however many of its values they have. None is no limit.
     """
 
     properties: tuple[str, ...] = Field(min_length=1)
     attribution: Literal["first", "last", "all", "step"] = "first"
     step: int | None = Field(default=None, ge=1)
     without_step: Literal["null", "left_out"] = "null"
+    limit: int | None = Field(default=25, ge=1)
 
     @model_validator(mode="after")
     def _names_a_step(self) -> Self:
@@ -112,6 +120,8 @@ class Funnel(Specification):
         same_instant: Whether events at one instant may be taken in step order (`many_steps`), or one instant is for
             one step, so that times must increase (`one_step`; of ordered funnels only).
         exclusions: What drops a person. Of an unordered funnel, it lies between its first and its last step.
+        dropped: What an exclusion drops: the `person`, unless they had completed the funnel before it (semantics 7), or
+            the `attempt` that it lies in alone.
         breakdown: By what it is told.
     """
 
@@ -120,6 +130,7 @@ class Funnel(Specification):
     order: Literal["ordered", "strict", "unordered"] = "ordered"
     same_instant: Literal["many_steps", "one_step"] = "many_steps"
     exclusions: tuple[Exclusion, ...] = ()
+    dropped: Dropped = "person"
     breakdown: Breakdown | None = None
 
     @model_validator(mode="after")
@@ -203,21 +214,24 @@ def attempts(
     plan = _Plan.of(funnel, (actor, *funnel.breakdown_columns), has_bucket=interval is not None)
     begun = {"ordered": _ordered, "strict": _strict, "unordered": _unordered}[funnel.order](rows, plan)
     tried = _within_window(begun, plan)
-    return _furthest_of_instant(tried, plan) if funnel.order == "strict" else tried
+    if funnel.order == "strict":
+        tried = _furthest_of_instants(tried, plan)
+    limit = None if funnel.breakdown is None else funnel.breakdown.limit
+    by = [] if interval is None else ["bucket"]
+    return tried if limit is None else _limited(tried, funnel.breakdown_columns, limit, by, actor)
 
 
-def furthest(tried: Frame, by: Sequence[str], *, drop: Literal["person", "attempt"] = "person") -> Frame:
+def furthest(tried: Frame, by: Sequence[str], *, dropped: Dropped = "person") -> Frame:
     """Of several attempts the one that counts: the furthest, and of those the earliest.
 
     Args:
         tried: `attempts`.
         by: Whose attempts are compared: the actor, the breakdown's columns, the bucket.
-        drop: What an exclusion drops: the person, unless they had completed the funnel before it (semantics 7), or the
-            attempt that it lies in alone.
+        dropped: As `Funnel.dropped`.
     """
     steps = [name for name in tried.collect_schema().names() if name.startswith("step_")]
     clean = nw.col("excluded_at").is_null()
-    if drop == "person":
+    if dropped == "person":
         done = nw.when(clean).then(nw.col(steps[-1]))
         tried = tried.with_columns(done.alias("done")).with_columns(
             nw.col("done").min().over(*by).fill_null(_NEVER).alias("done"),
@@ -298,7 +312,7 @@ def trend(
     """
     first, last = of_steps or (1, len(funnel.steps))
     by = ["bucket", *funnel.breakdown_columns]
-    counted = furthest(tried, [actor, *by])
+    counted = furthest(tried, [actor, *by], dropped=funnel.dropped)
     entered, converted = (~nw.col(f"step_{k}_at").is_null() for k in (first, last))
     told = counted.with_columns(
         entered.cast(nw.Int64).alias("entered"), (entered & converted).cast(nw.Int64).alias("converted")
@@ -411,6 +425,26 @@ def _broken_down(rows: Frame, funnel: Funnel, breakdown: Breakdown, actor: str) 
         .select(actor, *columns)
     )
     return rows.drop(columns).join(values, on=actor, how="left")
+
+
+def _limited(tried: Frame, values: Sequence[str], limit: int, by: Sequence[str], actor: str) -> Frame:
+    """Attempts with the values beyond the limit as one; all over windows, so that nothing is computed twice."""
+    of_value = [*by, _VALUE]
+    clean = nw.col("excluded_at").is_null()
+    ranked = tried.with_columns(
+        as_one_text([nw.col(column) for column in values]).alias(_VALUE),
+        nw.when(clean).then(nw.lit(0)).otherwise(nw.lit(1)).alias(_TURN),
+    )
+    turn = nw.col(_TURN).cum_count().over(actor, *of_value, order_by=[_TURN, "step_1_at"])
+    ranked = ranked.with_columns((clean & (turn == 1)).cast(nw.Int64).alias(_SIZE))
+    ranked = ranked.with_columns((nw.col(_SIZE).sum().over(*of_value) * -1).alias(_SIZE))
+    # A value's place is the number of values that begin up to it.
+    ranked = ranked.with_columns(nw.col(_SIZE).cum_count().over(*of_value, order_by="step_1_at").alias(_TURN))
+    ranked = ranked.with_columns((nw.col(_TURN) == 1).cast(nw.Int64).alias(_BEGINS))
+    ranked = ranked.with_columns(nw.col(_BEGINS).cum_sum().over(*by, order_by=[_SIZE, _VALUE, _TURN]).alias(_PLACE))
+    is_beyond = nw.col(_PLACE) > limit
+    told = [nw.when(is_beyond).then(nw.lit(OTHER)).otherwise(nw.col(column)).alias(column) for column in values]
+    return ranked.with_columns(*told).drop([_VALUE, _TURN, _SIZE, _BEGINS, _PLACE])
 
 
 def _instants(rows: Frame, plan: _Plan) -> Frame:
@@ -541,14 +575,14 @@ def _strict(rows: Frame, plan: _Plan) -> Frame:
     return nw.concat(begun_with)
 
 
-def _furthest_of_instant(tried: Frame, plan: _Plan) -> Frame:
-    """Of the ways to take steps from one instant on, the one that counts: the furthest, and of those the earliest.
+def _furthest_of_instants(tried: Frame, plan: _Plan) -> Frame:
+    """Of the ways to take an instant's events that strict attempts begin with, the one that gets furthest.
 
-    What an exclusion drops is that attempt, not a shorter way that was open at the same instant.
+    Another way of the same attempt must not have it dropped by what lies after that way's end.
     """
-    steps = [f"step_{k}_at" for k in plan.required]
-    ranked = tried.with_columns((nw.col("reached") * -1).alias("rank"))
-    return ranked.unique([*plan.keys, steps[0]], keep="first", order_by=["rank", *steps]).drop("rank")
+    steps = [f"step_{k}_at" for k in range(1, plan.count + 1)]
+    ranked = tried.with_columns((nw.col("reached") * -1).alias(_TURN))
+    return ranked.unique([*plan.kept, "step_1_at"], keep="first", order_by=[_TURN, *steps]).drop(_TURN)
 
 
 def _unordered(rows: Frame, plan: _Plan) -> Frame:

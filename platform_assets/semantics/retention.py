@@ -15,6 +15,7 @@ import narwhals as nw
 import polars as pl
 from pydantic import Field, model_validator
 
+from platform_assets.semantics.breakdowns import OTHER
 from platform_assets.semantics.calendar import (
     Interval,
     WeekStart,
@@ -70,6 +71,8 @@ class Retention(Specification):
         breakdown: A property to tell cohorts apart by, as `Filter.property`: its value on the person's first start in
             the cohort's bucket (a choice, as in semantics 7), so that a person counts once in a cohort. Of several
             starts at that instant, the least value.
+        breakdown_limit: How many values are told apart: those with the most persons in their cohorts, all added up, of
+            as many the lesser text, a missing one first. The rest is one value, `breakdowns.OTHER`.
         incomplete: What is shown of a cell whose interval has not ended yet: `null` (a choice, semantics 6), or the
             `count` so far, as PostHog has it.
     """
@@ -84,6 +87,7 @@ class Retention(Specification):
     windows: Literal["calendar", "24_hour"] = "calendar"
     week_start: WeekStart = "monday"
     breakdown: str | None = None
+    breakdown_limit: int = Field(default=25, ge=1)
     incomplete: Literal["null", "count"] = "null"
 
     @property
@@ -348,6 +352,7 @@ def _table(
     counts = collected(cells.group_by(*kinds, "bucket", "interval").agg(nw.len().alias("persons")))
     grid = ended
     if kinds:
+        counts = _limited(counts, spec.breakdown_limit)
         grid = counts.select(BREAKDOWN).unique().sort(BREAKDOWN, nulls_last=True).join(grid, how="cross")
     cohort = [*kinds, "bucket"]
     persons = pl.col("persons").fill_null(0).cast(pl.Int64)
@@ -373,6 +378,15 @@ def _table(
         share.alias("share"),
         "is_complete",
     )
+
+
+def _limited(counts: pl.DataFrame, limit: int) -> pl.DataFrame:
+    """The counts with the values beyond the limit as one. A person has one value in a cohort, so they add up."""
+    sizes = counts.filter(pl.col("interval") == 0).group_by(BREAKDOWN).agg(pl.col("persons").sum())
+    kept = sizes.sort("persons", BREAKDOWN, descending=[True, False], nulls_last=False)[BREAKDOWN].head(limit)
+    is_kept = pl.col(BREAKDOWN).is_in(kept.implode(), nulls_equal=True)
+    value = pl.when(is_kept).then(BREAKDOWN).otherwise(pl.lit(OTHER))
+    return counts.group_by(value.alias(BREAKDOWN), "bucket", "interval").agg(pl.col("persons").sum())
 
 
 def _ended(spec: Retention, buckets: range, zone: ZoneInfo, now: datetime) -> pl.DataFrame:

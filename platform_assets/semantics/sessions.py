@@ -7,7 +7,6 @@ any order of them, on any engine.
 from __future__ import annotations
 
 from datetime import timedelta
-from types import MappingProxyType
 from zoneinfo import ZoneInfo
 
 import narwhals as nw
@@ -56,20 +55,13 @@ class Sessions(Specification):
     bounce_under: Duration = timedelta(seconds=10)
 
 
-DIALECTS = MappingProxyType(
-    {
-        "headwater": Sessions(),
-        "snowplow": Sessions(longest=timedelta(days=3), attention=timedelta(seconds=10)),
-        "google_analytics": Sessions(longest=None, cut_on_new_day=True, cut_on_new_campaign=True),
-    }
-)
-"""Choices of known tools: `snowplow` (web models: up to three days, a heartbeat of ten seconds), `google_analytics`
-(Universal Analytics: a new day or a new campaign cuts, nothing else does)."""
+OURS = Sessions()
+"""What a session is by default; `dialects` has other tools'."""
 
 
 def with_sessions(
     events: object,
-    spec: Sessions = DIALECTS["headwater"],
+    spec: Sessions = OURS,
     zone: ZoneInfo = _UTC,
     *,
     actor: str = "person_id",
@@ -102,7 +94,7 @@ def with_sessions(
 
 def sessions(
     events: object,
-    spec: Sessions = DIALECTS["headwater"],
+    spec: Sessions = OURS,
     zone: ZoneInfo = _UTC,
     *,
     actor: str = "person_id",

@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 
 import narwhals as nw
 import polars as pl
+from pydantic import Field
 
 from platform_assets.semantics.calendar import Interval, WeekStart
 from platform_assets.semantics.engines import Frame, collected, lazy
@@ -30,6 +31,16 @@ class Stickiness(Specification):
     activity: EventPredicate = EventPredicate()
     interval: Interval = "day"
     week_start: WeekStart = "monday"
+
+
+class RollingStickiness(Stickiness):
+    """A histogram that is told anew of each interval, with those before it.
+
+    Attributes:
+        intervals: How many intervals the window has, the last of them the one that it is told of.
+    """
+
+    intervals: int = Field(default=7, ge=1, le=366)
 
 
 def active_intervals(active: Any, buckets: range, *, actor: str = "person_id") -> Frame:

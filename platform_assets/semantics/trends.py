@@ -18,6 +18,7 @@ import narwhals as nw
 import polars as pl
 from pydantic import Field, model_validator
 
+from platform_assets.semantics.breakdowns import BETWEEN, MISSING, as_one_text
 from platform_assets.semantics.calendar import Interval, WeekStart, bucket_of, start_of, starts, with_buckets
 from platform_assets.semantics.engines import Frame, collected, lazy, property_column, with_properties
 from platform_assets.semantics.matching import holds, number, with_matches
@@ -27,8 +28,8 @@ Aggregate = Literal["sum", "average", "minimum", "maximum", "median", "p75", "p9
 
 _QUANTILES: Mapping[str, float] = {"median": 0.5, "p75": 0.75, "p90": 0.9, "p95": 0.95, "p99": 0.99}
 
-# A breakdown's values travel as one text: what no property has stands between them, and for a value that is missing.
-_BETWEEN, _MISSING, _OTHER = "\x1f", "\x1e", "\x1d"
+_OTHER = "\x1d"
+"""The values beyond the limit, where a breakdown's values travel as one text (`as_one_text`)."""
 
 _TRAILING = r"[/?#]+$"
 
@@ -362,7 +363,7 @@ def _rows(events: Frame, specification: Trend, series: Series, window: Window, a
     else:
         counted = with_buckets(counted, specification.interval, specification.zone, specification.week_start)
     texts = _breakdown_texts(counted, specification.breakdowns)
-    key = nw.concat_str([text.fill_null(_MISSING) for text in texts], separator=_BETWEEN) if texts else nw.lit("")
+    key = as_one_text(texts) if texts else nw.lit("")
     columns = [key.alias("key"), nw.col("unit" if looked_back else "bucket"), nw.col(own or actor).alias("actor")]
     if isinstance(measure, OfProperty):
         columns.append(number(nw.col(property_column(measure.property))).alias("measured"))
@@ -574,7 +575,7 @@ def _expression(node: ast.expr) -> pl.Expr:
 def _shown(line: pl.DataFrame, specification: Trend) -> pl.DataFrame:
     """A line as `trend` returns it: ranked, with *other*, the keys told apart again."""
     line = _limited(line, specification)
-    is_missing = pl.col("key").str.contains(_MISSING, literal=True)
+    is_missing = pl.col("key").str.contains(MISSING, literal=True)
     ranked = (
         line.group_by("key")
         .agg(pl.col("value").sum().alias("total"))
@@ -584,7 +585,7 @@ def _shown(line: pl.DataFrame, specification: Trend) -> pl.DataFrame:
         .select("key", pl.col("rank").cast(pl.Int64))
     )
     is_other = pl.col("key") == _OTHER
-    parts = pl.col("key").str.split(_BETWEEN).list.eval(pl.when(pl.element() != _MISSING).then(pl.element()))
+    parts = pl.col("key").str.split(BETWEEN).list.eval(pl.when(pl.element() != MISSING).then(pl.element()))
     nothing = pl.lit([], pl.List(pl.String)) if not specification.breakdowns else None
     return line.join(ranked, on="key").select(
         (nothing if nothing is not None else pl.when(~is_other).then(parts)).alias("breakdown"),

@@ -39,7 +39,7 @@ import polars as pl
 import yaml
 
 from platform_assets.semantics.activity import (
-    HISTORY_DAYS,
+    ActiveUsers,
     active_days,
     active_users,
     history_before,
@@ -47,6 +47,7 @@ from platform_assets.semantics.activity import (
     next_day,
     was_active_between,
 )
+from platform_assets.semantics.dialects import said_in
 from platform_assets.semantics.dimensions import END_OF_TIME, as_it_was, versions
 from platform_assets.semantics.engines import collected, lazy
 from platform_assets.semantics.firsts import firsts
@@ -54,6 +55,7 @@ from tests.conformance.outcome import OutOfScope
 
 FAMILY = "activity_tables"
 DIALECT = "mozilla"
+ACTIVE = said_in(DIALECT, ActiveUsers)
 
 Row = Mapping[str, Any]
 UTC_ZONE = ZoneInfo("UTC")
@@ -330,7 +332,7 @@ def _histories(days: Iterable[tuple[Any, date]], at: date) -> dict[Any, int]:
 
 
 def _set_bits(history: int) -> list[int]:
-    return [ago for ago in range(HISTORY_DAYS) if history >> ago & 1]
+    return [ago for ago in range(ACTIVE.monthly) if history >> ago & 1]
 
 
 # Numbers of users.
@@ -370,9 +372,9 @@ def _aggregates(case: Case) -> None:
     frame = pl.DataFrame(clients, infer_schema_length=None)
     slices = ["__table", *by]
     found = frame.select(slices).unique()
-    parts = [({"daily": 1, "weekly": 7, "monthly": HISTORY_DAYS}, "__" + names[0], names) for names in counted]
+    parts = [(ACTIVE.windows, "__" + names[0], names) for names in counted]
     if of_cohort:
-        parts.append(({"daily": 1, "weekly": 7, "monthly": HISTORY_DAYS}, "__cohort", _cohort_names(of_cohort)))
+        parts.append((ACTIVE.windows, "__cohort", _cohort_names(of_cohort)))
     for windows, history, names in parts:
         told = collected(active_users(frame, slices, windows, history)).drop("stickiness")
         renamed = told.rename(dict(zip(windows, names, strict=True)))

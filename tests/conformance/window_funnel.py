@@ -12,6 +12,7 @@ from typing import Any
 
 import polars as pl
 
+from platform_assets.semantics.dialects import said_in
 from platform_assets.semantics.engines import collected
 from platform_assets.semantics.funnels import Funnel, Step, attempts, furthest
 from tests.conformance.outcome import OutOfScope
@@ -100,12 +101,9 @@ def _funnel(case: Case) -> Funnel:
     # Where times must increase, one event cannot fill two steps there either.
     if len(set(case.steps)) < len(case.steps) and not case.modes & {"strict_once", "strict_increase"}:
         raise OutOfScope(_ONCE)
-    return Funnel(
-        steps=tuple(Step(event=name) for name in case.steps),
-        window=timedelta(seconds=case.window),
-        order="strict" if is_strict else "ordered",
-        same_instant="one_step" if is_apart else "many_steps",
-    )
+    mode = "_strict_order" if is_strict else "_strict_increase" if is_apart else ""
+    steps = tuple(Step(event=name) for name in case.steps)
+    return said_in(f"clickhouse{mode}", Funnel, steps=steps, window=timedelta(seconds=case.window))
 
 
 def _does_a_step_again(case: Case, user: str) -> bool:

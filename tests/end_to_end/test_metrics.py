@@ -6,9 +6,11 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+import polars as pl
 import pytest
 
 from partitions import Window
+from platform_assets.gold.daily_numbers import DailyNumber
 from platform_assets.gold.metric_files import MetricFileError, load
 from platform_assets.gold.metric_numbers import numbers
 from platform_assets.gold.published_numbers import explained
@@ -119,6 +121,57 @@ def test_a_late_event_restates_the_days_that_read_it_and_no_others(run: Run) -> 
     # Two days before the first one are closed by now; what is before them and after the event's own day stays.
     assert min(days) >= f"{FIRST - timedelta(days=2):%Y-%m-%d}"
     assert max(days) == f"{FIRST + timedelta(days=2):%Y-%m-%d}"
+
+
+TREND = """
+metric: trend
+description: Who viewed or ordered within two days.
+series:
+  - events: {event: [product_viewed, order_completed]}
+    measure: {kind: actors, within_days: 2}
+breakdowns: [{property: platform}]
+"""
+STICKINESS = "metric: stickiness\ndescription: On how many days.\nintervals: 3\n"
+EVER = """
+metric: cohort
+description: Who ever viewed something, but never ordered.
+of:
+  all:
+    - {did: {event: product_viewed}}
+    - {did: {event: order_completed}, exactly: 0}
+"""
+
+
+@pytest.mark.slow
+def test_late_events_and_a_login_restate_trends_stickiness_and_cohorts_of_all_history(run: Run, tmp_path: Path) -> None:
+    for name, text in {"seen": TREND, "days": STICKINESS, "lookers": EVER}.items():
+        files = written(tmp_path, text, name)
+    run.measure(numbers(load(files)))
+    act(run, event("v4", 5 * DAY, anonymous_id="d", user_id="dora", event_name="product_viewed"), days=5.2)
+    run.now += timedelta(days=5)
+    run.execute("take_in_firsts")
+    follow(run)
+    before = {number.table.name: rows_of(run, number) for number in run.numbers}
+    assert not any(rows.is_empty() for rows in before.values())
+    # Carl ordered long before what is known of him, and what an anonymous device did was Anna's.
+    act(run, event("o0", DAY, anonymous_id="c", user_id="carl", event_name="order_completed"), days=5.3)
+    act(run, event("l", DAY + 60, anonymous_id="b", user_id="anna", event_name="logged_in"), days=5.3)
+    run.now += timedelta(hours=2)
+    run.execute("take_in_firsts")
+    follow(run)
+    for number in run.numbers:
+        restated = rows_of(run, number)
+        assert not restated.equals(before[number.table.name])
+        for day in restated["day"].unique():
+            number.rebuild(run.platform, Window.of_days(day, day, ZoneInfo("UTC")))
+        assert rows_of(run, number).equals(restated), number.table.name
+    assert run.restate(run.sensor("number_restatements")) == []
+
+
+def rows_of(run: Run, number: DailyNumber) -> pl.DataFrame:
+    """What a table says, without what tells how it came about."""
+    table = number.table
+    return run.lake.scan(table).select(*table.substance).sort(*table.key).collect()
 
 
 @pytest.mark.slow

@@ -23,7 +23,9 @@ from platform_assets.semantics.cohorts import (
     InAny,
     InNone,
     Members,
+    leaves,
     members,
+    told_by_firsts,
 )
 from platform_assets.semantics.engines import collected
 from platform_assets.semantics.specification import EventPredicate, Filter
@@ -40,6 +42,10 @@ PERSONS = pl.DataFrame({"person_id": ["a", "b", "c"], "country": ["DE", "FR", No
 def who(acts: Sequence[Act], of: Members, as_of: str, zone: str = "UTC") -> str:
     found = members(events_of(acts), PERSONS, Cohort(name="some", of=of), date.fromisoformat(as_of), ZoneInfo(zone))
     return "".join(sorted(collected(found)["person_id"]))
+
+
+def firsts_of(acts: Sequence[Act]) -> pl.DataFrame:
+    return events_of(acts).group_by("person_id", "event_name").agg(first_at=pl.col("occurred_at").min())
 
 
 ONCE_TWICE = [
@@ -192,6 +198,28 @@ def test_a_column_that_the_persons_lack_is_named() -> None:
         who([], Filter(property="plan", value="pro"), "2026-01-01")
 
 
+@pytest.mark.parametrize(
+    ("act", "expected"),
+    [
+        (FirstDid(first_did=START, days=3), True),
+        (FirstDid(first_did=EventPredicate(), days=3), True),
+        (FirstDid(first_did=EventPredicate(any_of=(START, BACK)), days=3), True),
+        (FirstDid(first_did=EventPredicate(any_of=(START,), event="start"), days=3), False),
+        (FirstDid(first_did=EventPredicate(where=(Filter(property="plan", value="p"),)), days=3), False),
+        (Did(did=START), True),
+        (Did(did=START, at_least=1), True),
+        (Did(did=START, exactly=0), True),
+        (Did(did=START, at_least=2), False),
+        (Did(did=START, at_most=1), False),
+        (Did(did=START, days=3), False),
+        (Did(did=EventPredicate(event="start", first_ever=True)), False),
+        (DidInSequence(sequence=(START, BACK)), False),
+    ],
+)
+def test_what_firsts_tell(act: Did | FirstDid | DidInSequence, expected: bool) -> None:
+    assert told_by_firsts(act) is expected
+
+
 PREDICATES = st.sampled_from([START, BACK, OTHER, EventPredicate(), EventPredicate(event=("start", "back"))])
 DAYS = st.one_of(st.none(), st.integers(1, 5))
 TIMES = st.sampled_from(
@@ -264,6 +292,12 @@ def test_members_are_who_the_definition_says(acts: list[Act], of: Members, day: 
     as_of = BEGIN.date() + timedelta(days=day)
     expected = "".join(person for person in "abc" if is_member(person, acts, of, as_of, ZoneInfo(zone)))
     assert who(acts, of, as_of.isoformat(), zone) == expected
+    # The firsts that the lake keeps stand for all that they tell.
+    cohort = Cohort(name="some", of=of)
+    behaviours = [leaf for leaf in leaves(cohort) if not isinstance(leaf, Filter)]
+    events = events_of([] if all(map(told_by_firsts, behaviours)) else acts)
+    found = members(events, PERSONS, cohort, as_of, ZoneInfo(zone), firsts=firsts_of(acts))
+    assert "".join(sorted(collected(found)["person_id"])) == expected
 
 
 def test_every_engine_says_the_same(native: Native) -> None:
@@ -284,6 +318,7 @@ def test_every_engine_says_the_same(native: Native) -> None:
             InAll(all=(DidInSequence(sequence=(START, BACK), within=timedelta(days=1)), Did(did=OTHER, at_least=2))),
             InAll(all=(FirstDid(first_did=START, days=2), Filter(property="country", value="DE"))),
             InNone(none=(Did(did=EventPredicate(), days=4),)),
+            InNone(none=(Did(did=BACK),)),
         )
     )
     cohort, spans = Cohort(name="some", of=of), (date(2026, 4, 2), ZoneInfo("Europe/Berlin"))

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from platform_assets.semantics.breakdowns import OTHER
 from platform_assets.semantics.calendar import bucket_of
 from platform_assets.semantics.engines import collected
 from platform_assets.semantics.funnels import Breakdown, Exclusion, Funnel, Step, attempts, furthest, summary, trend
@@ -359,6 +360,66 @@ def test_who_never_took_the_step_has_no_value_or_is_in_no_funnel(native: Native)
     assert found["left_out"] == [("Safari", 2), ("Safari", 2), (None, 1), (None, 1)]
 
 
+MANY = {
+    "1": [(0, "a", "Chrome"), (1, "b", "Chrome")],
+    "2": [(0, "a", "Chrome")],
+    "3": [(0, "a", "Edge"), (1, "b", "Edge"), (2, "a", "Opera")],
+    "4": [(0, "a", "Edge")],
+    "5": [(0, "a", "Opera"), (1, "b", None)],
+    "6": [(0, "a", "Safari")],
+    "7": [(0, "a", None)],
+}
+
+
+@pytest.mark.parametrize(
+    ("limit", "expected"),
+    [
+        (None, {"Chrome": (2, 1), "Edge": (2, 1), "Opera": (2, 1), "Safari": (1, 0), None: (1, 0)}),
+        (5, {"Chrome": (2, 1), "Edge": (2, 1), "Opera": (2, 1), "Safari": (1, 0), None: (1, 0)}),
+        # Of as many, the missing one comes before a text.
+        (4, {"Chrome": (2, 1), "Edge": (2, 1), "Opera": (2, 1), None: (1, 0), OTHER: (1, 0)}),
+        (2, {"Chrome": (2, 1), "Edge": (2, 1), OTHER: (4, 1)}),
+        # Person 3 is in it with two values, and counts once.
+        (1, {"Chrome": (2, 1), OTHER: (5, 2)}),
+    ],
+)
+def test_values_beyond_the_limit_are_one(
+    limit: int | None, expected: dict[str | None, tuple[int, ...]], native: Native
+) -> None:
+    breakdown = Breakdown(properties=("browser",), attribution="step", step=1, limit=limit)
+    funnel = Funnel(steps=SIGN_UP[:2], window=WINDOW, breakdown=breakdown)
+    tried = attempts(native(frame(MANY)), funnel)
+    told = summary(furthest(tried, ["person_id", *funnel.breakdown_columns]), funnel)
+    found: dict[str | None, tuple[int, ...]] = {}
+    for value, persons in told.select(*funnel.breakdown_columns, "persons").rows():
+        found[value] = (*found.get(value, ()), persons)
+    assert found == expected
+
+
+def test_each_day_has_the_values_that_most_began_with_on_it(native: Native) -> None:
+    day = 24 * 60
+    events = frame(
+        {
+            "1": [(0, "a", "Chrome"), (day, "a", "Edge")],
+            "2": [(0, "a", "Chrome"), (day, "a", "Edge")],
+            "3": [(0, "a", "Edge"), (day, "a", "Chrome")],
+            # Many who were dropped make no value greater.
+            **{f"x{k}": [(0, "a", "Opera"), (1, "x", None)] for k in range(4)},
+        }
+    )
+    breakdown = Breakdown(properties=("browser",), attribution="step", step=1, limit=1)
+    exclusions = (Exclusion(event="x", before=2),)
+    funnel = Funnel(steps=SIGN_UP[:2], window=WINDOW, breakdown=breakdown, exclusions=exclusions)
+    told = trend(attempts(native(events), funnel, interval="day"), funnel)
+    first = bucket_of(START, "day")
+    assert told.select("bucket", *funnel.breakdown_columns, "entered").rows() == [
+        (first, OTHER, 1),
+        (first, "Chrome", 2),
+        (first + 1, OTHER, 1),
+        (first + 1, "Edge", 2),
+    ]
+
+
 def test_each_day_counts_those_who_began_on_it(native: Native) -> None:
     day = 24 * 60
     events = frame(
@@ -378,7 +439,14 @@ def test_an_exclusion_drops_the_person_or_the_attempt() -> None:
     events = frame({"1": [(0, "a"), (1, "x"), (20, "a"), (21, "b")], "2": [(0, "a"), (1, "b"), (20, "a"), (21, "x")]})
     funnel = Funnel(steps=SIGN_UP[:2], window=WINDOW, exclusions=(Exclusion(event="x", before=2),))
     assert counted(events, funnel) == {"2": (0, 1)}
-    assert counted(events, funnel, drop="attempt") == {"1": (20, 21), "2": (0, 1)}
+    assert counted(events, funnel, dropped="attempt") == {"1": (20, 21), "2": (0, 1)}
+
+
+def test_an_exclusion_of_a_strict_funnel_looks_at_the_furthest_way_through_an_instant(native: Native) -> None:
+    funnel = Funnel(steps=SIGN_UP, window=WINDOW, order="strict", exclusions=(Exclusion(event="x", before=2),))
+    # Were b taken before a, the attempt would stop at step 1, and x come after it.
+    events = native(frame({"1": [(0, "a"), (0, "b"), (1, "x")], "2": [(0, "a"), (1, "x"), (1, "b")]}))
+    assert counted(events, funnel) == {"1": (0, 0, None), "2": (0, 1, None)}
 
 
 def test_groups_go_through_funnels_too() -> None:

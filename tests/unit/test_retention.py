@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from platform_assets.semantics.breakdowns import OTHER
 from platform_assets.semantics.calendar import bucket_of, start_of
 from platform_assets.semantics.retention import Retention, retention, retention_of_days
 from platform_assets.semantics.specification import EventPredicate
@@ -214,6 +215,24 @@ def test_windows_from_the_persons_own_start_end_in_later_buckets() -> None:
     acts = [act("a", "2026-01-31T20:00"), act("a", "2026-04-01T19:59", "back")]
     months = {"interval": "month", "windows": "24_hour"}
     assert days(acts, "2026-01-01", "2026-01-01", intervals=2, **months) == [[1, 1]]
+
+
+def test_values_beyond_the_limit_are_one() -> None:
+    acts = [
+        *(act(person, "2026-01-01T08:00", plan="pro") for person in "abc"),
+        act("d", "2026-01-01T08:00", plan="free"),
+        act("e", "2026-01-02T08:00", plan="free"),
+        act("f", "2026-01-01T08:00", plan="gift"),
+        act("f", "2026-01-02T08:00", "back"),
+        act("g", "2026-01-01T08:00"),
+        act("g", "2026-01-02T08:00"),
+    ]
+    spec = spec_of(intervals=2, breakdown="plan", breakdown_limit=2)
+    table = retention(events_of(acts), spec, date(2026, 1, 1), date(2026, 1, 2), UTC_ZONE, LATER)
+    # Of free and a missing plan, which start as often, the missing one comes first.
+    told = {value: cells(part) for (value,), part in table.partition_by("breakdown", as_dict=True).items()}
+    assert told == {"pro": [[3, 0], [0, 0]], None: [[1, 0], [1, 0]], OTHER: [[2, 1], [1, 0]]}
+    assert table["share"].drop_nulls().max() == 1.0
 
 
 def test_a_breakdown_is_by_the_first_start_in_the_cohort() -> None:

@@ -14,8 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from platform_assets.semantics.dialects import said_in
 from platform_assets.semantics.engines import collected
-from platform_assets.semantics.sessions import DIALECTS, Sessions, sessions, with_sessions
+from platform_assets.semantics.sessions import OURS, Sessions, sessions, with_sessions
 from support.drawn import drawn
 from support.engines import Native
 
@@ -54,7 +55,7 @@ def at_minutes(*minutes: float) -> pl.DataFrame:
     return frame(event(number, minute) for number, minute in enumerate(minutes))
 
 
-def lengths(events: pl.DataFrame, spec: Sessions = DIALECTS["headwater"]) -> list[int]:
+def lengths(events: pl.DataFrame, spec: Sessions = OURS) -> list[int]:
     """The numbers of events of the sessions, in order of their starts."""
     return collected(sessions(events, spec)).sort("started_at")["events"].to_list()
 
@@ -161,6 +162,9 @@ def test_bounces(names: list[str], minutes: list[float], is_bounce: bool) -> Non
     assert collected(sessions(events))["is_bounce"].to_list() == [is_bounce]
 
 
+SPOKEN = {name: said_in(name, Sessions) for name in ("headwater", "snowplow", "google_analytics")}
+
+
 def test_dialects_cut_otherwise() -> None:
     over_midnight = frame([event(0, -10), event(1, 10)])
     campaigns = frame(
@@ -175,7 +179,7 @@ def test_dialects_cut_otherwise() -> None:
     )
     long = at_minutes(*range(0, 73 * 60, 30))
     found = {
-        name: [lengths(events, spec) for events in (over_midnight, campaigns, long)] for name, spec in DIALECTS.items()
+        name: [lengths(events, spec) for events in (over_midnight, campaigns, long)] for name, spec in SPOKEN.items()
     }
     assert found == {
         "headwater": [[2], [5, 1], [49, 49, 48]],
@@ -266,7 +270,7 @@ def found_in(events: Any, spec: Sessions, zone: ZoneInfo) -> list[tuple[Any, ...
 
 
 SPECS = [
-    *DIALECTS.values(),
+    *SPOKEN.values(),
     Sessions(gap=timedelta(minutes=3), longest=timedelta(minutes=7)),
     Sessions(gap=timedelta(minutes=4), longest=timedelta(minutes=9), cut_on_new_campaign=True, cut_on_new_day=True),
 ]
@@ -312,11 +316,11 @@ def busy(seed: int) -> pl.DataFrame:
     return frame(made)
 
 
-@pytest.mark.parametrize("name", [*DIALECTS])
+@pytest.mark.parametrize("name", [*SPOKEN])
 def test_every_engine_finds_the_sessions_of_a_walk(native: Native, name: str) -> None:
     events = busy(7)
-    wanted = told(walked(events, DIALECTS[name], BERLIN))
-    assert found_in(native(events), DIALECTS[name], BERLIN) == wanted
+    wanted = told(walked(events, SPOKEN[name], BERLIN))
+    assert found_in(native(events), SPOKEN[name], BERLIN) == wanted
     assert len(wanted) > 20
 
 

@@ -13,6 +13,7 @@ import narwhals as nw
 import polars as pl
 
 from platform_assets.semantics.calendar import Interval, bucket_of, start_of
+from platform_assets.semantics.dialects import said_in
 from platform_assets.semantics.engines import collected, lazy, property_column, with_properties
 from platform_assets.semantics.funnels import Breakdown, Exclusion, Funnel, Step, attempts, furthest, summary
 from platform_assets.semantics.matching import with_matches
@@ -211,12 +212,13 @@ def _events(
 
 def _parts(world: World, asked: _Asked, steps: Sequence[Step]) -> Iterator[_Part]:
     """The funnels to tell: one, with its breakdown, or one for each cohort of a breakdown by cohorts."""
-    common = Funnel(
-        steps=tuple(steps),
-        window=asked.window,
-        order=asked.order,
-        exclusions=tuple(_exclusions(world, asked)),
-    )
+    said: dict[str, Any] = {
+        "steps": tuple(steps),
+        "window": asked.window,
+        "order": asked.order,
+        "exclusions": tuple(_exclusions(world, asked)),
+    }
+    common = said_in("posthog", Funnel, **said)
     if asked.shown == "time_to_convert" or not asked.breakdown:
         yield _Part(common, ())
     elif asked.breakdown.get("breakdown_type") == "cohort":
@@ -233,10 +235,9 @@ def _parts(world: World, asked: _Asked, steps: Sequence[Step]) -> Iterator[_Part
             # A step's number is a place in theirs: of the orders that the steps could be taken in, each has its own.
             msg = "unordered funnels by the value on a numbered step, which is a place in each order of the steps there"
             raise OutOfScope(msg)
-        # Who never took the step is in no funnel of theirs.
-        never: Literal["null", "left_out"] = "left_out" if step is not None else "null"
-        breakdown = Breakdown(properties=properties, attribution=attribution, step=step, without_step=never)
-        yield _Part(common.model_copy(update={"breakdown": breakdown}), ())
+        # Their other has a person once for each of its values: `_limited`.
+        breakdown = Breakdown(properties=properties, attribution=attribution, step=step, limit=None)
+        yield _Part(said_in("posthog", Funnel, **said, breakdown=breakdown), ())
 
 
 def _exclusions(world: World, asked: _Asked) -> Iterator[Exclusion]:
@@ -277,7 +278,7 @@ def _counted(events: pl.DataFrame, part: _Part, asked: _Asked, query: Query, act
     labels = funnel.breakdown_columns
     tried = tried.with_columns(nw.col(column).fill_null(MISSING) for column in labels) if labels else tried
     by = [actor, *labels, *(["bucket"] if interval else [])]
-    rows = collected(furthest(tried, by, drop="attempt" if funnel.order == "unordered" else "person"))
+    rows = collected(furthest(tried, by, dropped=funnel.dropped))
     return _Counted(part, labels, _limited(rows, labels, int(asked.breakdown.get("breakdown_limit") or 25)))
 
 

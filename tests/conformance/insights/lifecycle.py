@@ -8,6 +8,7 @@ from typing import Any
 import polars as pl
 
 from platform_assets.semantics.calendar import Interval, WeekStart
+from platform_assets.semantics.dialects import said_in
 from platform_assets.semantics.lifecycle import STATUSES, Lifecycle, lifecycle
 from tests.conformance.insights import dates
 from tests.conformance.insights.filters import entities, overall
@@ -42,7 +43,7 @@ def answer(world: World, query: Query) -> dict[str, Any]:
     # Theirs is made of whole buckets, too: a range that ends within the last one does not cut it.
     table = lifecycle(
         events,
-        Lifecycle(activity=activity, interval=interval, week_start=week_start, incomplete="count"),
+        said_in("posthog", Lifecycle, activity=activity, interval=interval, week_start=week_start),
         first,
         last,
         query.zone,

@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 import polars as pl
 
 from platform_assets.semantics.calendar import Interval, WeekStart, bucket_of, start_of
+from platform_assets.semantics.dialects import said_in
 from platform_assets.semantics.engines import collected
 from platform_assets.semantics.retention import Retention, retained, retention
 from platform_assets.semantics.specification import EventPredicate
@@ -100,7 +101,9 @@ def _asked(world: World, query: Query, body: Mapping[str, Any]) -> _Asked:
 
     group = body.get("aggregation_group_type_index")
     return _Asked(
-        specification=Retention(
+        specification=said_in(
+            "posthog",
+            Retention,
             start=_events(shown.get("targetEntity")),
             returning=_events(shown.get("returningEntity")),
             interval=interval,
@@ -108,7 +111,6 @@ def _asked(world: World, query: Query, body: Mapping[str, Any]) -> _Asked:
             kind="first_time" if shown.get("retentionType") == "retention_first_time" else "recurring",
             counting="unbounded" if shown.get("cumulative") else "on",
             week_start=week_start,
-            incomplete="count",
         ),
         period=period,
         buckets=range(last - total + 1, last + 1),

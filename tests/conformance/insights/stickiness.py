@@ -10,6 +10,7 @@ import narwhals as nw
 import polars as pl
 
 from platform_assets.semantics.calendar import Interval, WeekStart
+from platform_assets.semantics.dialects import said_in
 from platform_assets.semantics.engines import collected, lazy, property_column, with_properties
 from platform_assets.semantics.specification import EventPredicate
 from platform_assets.semantics.stickiness import Stickiness, stickiness
@@ -65,7 +66,7 @@ def _result(
     week_start: WeekStart = "monday" if query.week_start == "monday" else "sunday"
     table = stickiness(
         events.filter(pl.col("occurred_at") < window.end.astimezone(UTC)),
-        Stickiness(activity=activity, interval=interval, week_start=week_start),
+        said_in("posthog", Stickiness, activity=activity, interval=interval, week_start=week_start),
         _clock(window.start, query),
         _clock(window.end - timedelta(microseconds=1), query),
         query.zone,

@@ -12,7 +12,9 @@ from typing import Any
 import polars as pl
 
 from platform_assets.semantics import trends
+from platform_assets.semantics.activity import ActiveUsers
 from platform_assets.semantics.calendar import Interval, bucket_of, start_of
+from platform_assets.semantics.dialects import said_in
 from platform_assets.semantics.specification import Condition, EventPredicate, properties_of
 from platform_assets.semantics.trends import (
     Actors,
@@ -33,6 +35,7 @@ from tests.conformance.outcome import OutOfScope
 MISSING = "$$_posthog_breakdown_null_$$"
 OTHER = "$$_posthog_breakdown_other_$$"
 
+_ACTIVE = said_in("posthog", ActiveUsers)
 _OF_THE_WHOLE = ("ActionsTable", "ActionsPie", "BoldNumber", "ActionsBarValue", "WorldMap")
 _AGGREGATES: Mapping[str, trends.Aggregate] = {
     "sum": "sum",
@@ -74,22 +77,23 @@ def answer(world: World, query: Query) -> dict[str, Any]:
     window = dates.window(world, query, asked.interval)
     compared = dates.compared_with(query, window, asked.interval, asked.compare_to) if asked.compare else None
     where = overall(world, query)
-    common = Trend(
-        series=tuple(series),
-        interval=asked.interval,
-        whole=asked.display in _OF_THE_WHOLE,
-        cumulative=_is_cumulative(asked, series),
-        smoothed_over=1 if asked.display in _OF_THE_WHOLE else asked.smoothing,
-        where=where,
-        breakdown_limit=int(asked.breakdown.get("breakdown_limit") or 25),
-        other="left_out" if asked.breakdown.get("breakdown_hide_other_aggregation") else "summed",
-        formula=asked.formula,
-        nothing_is_zero=True,
-        zone=query.zone,
-        week_start="monday" if query.week_start == "monday" else "sunday",
-    )
+    said: dict[str, Any] = {
+        "series": tuple(series),
+        "interval": asked.interval,
+        "whole": asked.display in _OF_THE_WHOLE,
+        "cumulative": _is_cumulative(asked, series),
+        "smoothed_over": 1 if asked.display in _OF_THE_WHOLE else asked.smoothing,
+        "where": where,
+        "formula": asked.formula,
+        "zone": query.zone,
+        "week_start": "monday" if query.week_start == "monday" else "sunday",
+    }
+    if asked.breakdown.get("breakdown_limit"):
+        said["breakdown_limit"] = int(asked.breakdown["breakdown_limit"])
+    if asked.breakdown.get("breakdown_hide_other_aggregation"):
+        said["other"] = "left_out"
     results: list[dict[str, Any]] = []
-    for cohort, specification in _cohorts(world, asked, common):
+    for cohort, specification in _cohorts(world, asked, said):
         _in_scope(world, specification)
         rows = trends.trend(
             # An event outside of sessions has a session all the same in their store: the one without a name.
@@ -154,8 +158,8 @@ def _measure(found: Mapping[str, Any], asked: str) -> Measure:
     simple: Mapping[str, Measure] = {
         "total": Events(),
         "dau": Actors(),
-        "weekly_active": Actors(within_days=7, as_of="start"),
-        "monthly_active": Actors(within_days=30, as_of="start"),
+        "weekly_active": Actors(within_days=_ACTIVE.weekly),
+        "monthly_active": Actors(within_days=_ACTIVE.monthly),
         "unique_session": DistinctValues(property="session_id"),
     }
     if asked in simple:
@@ -208,15 +212,15 @@ def _in_scope(world: World, specification: Trend) -> None:
         raise OutOfScope(msg)
 
 
-def _cohorts(world: World, asked: _Asked, common: Trend) -> Iterator[tuple[Any, Trend]]:
+def _cohorts(world: World, asked: _Asked, said: Mapping[str, Any]) -> Iterator[tuple[Any, Trend]]:
     """The trends to tell: one, with its breakdowns, or one for each cohort of a breakdown by cohorts."""
     if asked.breakdown.get("breakdown_type") == "cohort" and asked.breakdown.get("breakdown"):
         for cohort in _listed(asked.breakdown["breakdown"]):
             members: tuple[Condition, ...] = () if cohort == "all" else (world.cohort(cohort),)
             name = "all users" if cohort == "all" else world.cohorts[int(cohort)].get("name")
-            yield (cohort, name), common.model_copy(update={"where": common.where + members})
+            yield (cohort, name), said_in("posthog", Trend, **{**said, "where": said["where"] + members})
     else:
-        yield None, common.model_copy(update={"breakdowns": tuple(_breakdowns(asked.breakdown))})
+        yield None, said_in("posthog", Trend, **said, breakdowns=tuple(_breakdowns(asked.breakdown)))
 
 
 def _listed(found: Any) -> list[Any]:
@@ -247,9 +251,7 @@ def _breakdowns(found: Mapping[str, Any]) -> Iterator[Breakdown]:
 
 
 def _breakdown(name: str, kind: Any, group: Any, bins: Any, trim: Any) -> Breakdown:
-    return Breakdown(
-        property=reference(name, kind, group), bins=bins or None, trim_url=bool(trim), empty_is_missing=True
-    )
+    return Breakdown(property=reference(name, kind, group), bins=bins or None, trim_url=bool(trim))
 
 
 def _widened(window: dates.Window, specification: Trend, query: Query) -> trends.Window:
