@@ -156,6 +156,8 @@ def retained(
     # Only what is needed: the names of the columns added must be free.
     acts = with_properties(acts, references).select(actor, "occurred_at", "is_start", "is_return", *kinds)
     acts = with_buckets(with_microseconds(acts), spec.interval, zone, spec.week_start)
+    if _needs_buckets_only(spec):
+        acts = _once_a_bucket(acts, actor, is_same=spec.start == spec.returning)
     began = None
     if firsts is not None:
         known = lazy(firsts).select(actor, "first_at", *([] if spec.breakdown is None else [BREAKDOWN]))
@@ -187,7 +189,8 @@ def retained_of_days(
         began = with_buckets_of_days(
             lazy(firsts).select(actor, "first_day"), spec.interval, spec.week_start, day="first_day"
         )
-    return _cells(with_buckets_of_days(days, spec.interval, spec.week_start), spec, buckets, began, actor)
+    acts = with_buckets_of_days(days, spec.interval, spec.week_start)
+    return _cells(_once_a_bucket(acts, actor, is_same=False), spec, buckets, began, actor)
 
 
 def retention(
@@ -271,8 +274,26 @@ def _check_firsts(spec: Retention, firsts: Any) -> None:
         raise ValueError(msg)
 
 
+def _needs_buckets_only(spec: Retention) -> bool:
+    return spec.windows == "calendar" and spec.breakdown is None
+
+
+def _once_a_bucket(acts: Frame, actor: str, *, is_same: bool) -> Frame:
+    """The actor, ``bucket``, ``is_start``, ``is_return``: a row each for all that they did in a bucket.
+
+    Args:
+        acts: The same, a row for each act.
+        actor: Whose acts.
+        is_same: Whether every act is both.
+    """
+    if is_same:
+        both = {name: nw.lit(value=True) for name in ("is_start", "is_return")}
+        return acts.select(actor, "bucket").unique().with_columns(**both)
+    return acts.group_by(actor, "bucket").agg(nw.col("is_start").max(), nw.col("is_return").max())
+
+
 def _cells(acts: Frame, spec: Retention, buckets: range, began: Frame | None, actor: str) -> Frame:
-    """The core: `retained`, from the actor, ``bucket``, ``is_start``, ``is_return``.
+    """The core: `retained`, from the actor, ``bucket``, ``is_start``, ``is_return``; see `_once_a_bucket`.
 
     Where windows are counted from the person's own start, or there is a breakdown, ``at`` (microseconds) and
     `BREAKDOWN` are there, too; so they are in ``began``, the first starts that the caller knows.
@@ -294,13 +315,16 @@ def _cells(acts: Frame, spec: Retention, buckets: range, began: Frame | None, ac
         # Windows from a person's own start end up to two buckets later than those of the calendar.
         until = buckets.stop + spec.reach + (0 if by_clock else 2)
         near = returns.filter(nw.col("bucket") >= buckets.start, nw.col("bucket") < until)
-        came = near.select(actor, nw.col(column).alias("came")).unique()
+        came = near.select(actor, nw.col(column).alias("came"))
+        came = came if _needs_buckets_only(spec) else came.unique()
     since = ((nw.col("came") - nw.col(anchor)) // length).cast(nw.Int64)
     pairs = members.join(came, on=actor, how="inner")
     pairs = pairs.with_columns(since.alias("since")).filter(nw.col("since") >= 1)
     interval = _interval_of(nw.col("since"), spec)
     came_back = pairs.with_columns(interval.alias("interval")).filter(~nw.col("interval").is_null())
-    came_back = came_back.select(*columns, "interval").unique()
+    came_back = came_back.select(*columns, "interval")
+    if not by_clock or spec.counting == "bracket":  # several returns may be in one interval
+        came_back = came_back.unique()
     return nw.concat([joined, came_back]).rename({"cohort": "bucket"})
 
 
@@ -318,7 +342,7 @@ def _members(began_acts: Frame, spec: Retention, buckets: range, began: Frame | 
     elif with_time:
         members = began_acts.filter(ends).group_by(actor, "bucket").agg(*times)
     else:
-        members = began_acts.filter(ends).select(actor, "bucket").unique()
+        members = began_acts.filter(ends).select(actor, "bucket")
     if spec.breakdown is None:
         return members
     at_anchor = began_acts.select(actor, "bucket", BREAKDOWN, nw.col("at").alias("anchor"))
