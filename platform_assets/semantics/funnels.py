@@ -37,6 +37,7 @@ from platform_assets.semantics.engines import (
     with_microseconds,
     with_properties,
 )
+from platform_assets.semantics.in_order import InOrder
 from platform_assets.semantics.matching import with_matches
 from platform_assets.semantics.specification import Duration, EventPredicate, Specification
 
@@ -463,6 +464,10 @@ def _instants(rows: Frame, plan: _Plan) -> Frame:
     )
 
 
+def _in_order(rows: Frame, plan: _Plan, *, of_instants: bool) -> InOrder:
+    return InOrder.of(rows, plan.keys, ("at",) if of_instants else ("at", "step"))
+
+
 def _matching(subset: Sequence[int]) -> str:
     return "n_" + "_".join(map(str, subset))
 
@@ -474,28 +479,20 @@ def _fills(plan: _Plan, steps: Sequence[int], begun: int, done: int) -> nw.Expr:
     return nw.all_horizontal(*enough, ignore_nulls=True)
 
 
-def _next(rows: Frame, columns: Sequence[str], plan: _Plan, *, later: bool) -> Frame:
+def _next(rows: InOrder, columns: Sequence[str], *, later: bool) -> InOrder:
     """Columns, each with its first value from this row on; with ``later``, behind this row."""
-    order = ["at"] if later else ["at", "step"]
-    rows = rows.with_columns(_first_ahead(c, plan, order) for c in columns)
-    return _shifted(rows, columns, plan) if later else rows
+    same = {name: name for name in columns}
+    rows = rows.coming(**same)
+    return rows.behind(**same) if later else rows
 
 
-def _first_ahead(column: str, plan: _Plan, order: Sequence[str]) -> nw.Expr:
-    return nw.col(column).fill_null(strategy="backward").over(*plan.keys, order_by=list(order))
-
-
-def _shifted(rows: Frame, columns: Sequence[str], plan: _Plan) -> Frame:
-    return rows.with_columns(nw.col(c).shift(-1).over(*plan.keys, order_by=["at"]) for c in columns)
-
-
-def _followed(rows: Frame, plan: _Plan, *, later: bool) -> Frame:
+def _followed(rows: InOrder, plan: _Plan, *, later: bool) -> InOrder:
     """Add, for optional steps and exclusions, when the next one is: ``next_<column>``."""
     columns = list(plan.followed)
     if not columns:
         return rows
-    rows = rows.with_columns(nw.when(nw.col(c)).then(nw.col("at")).alias(f"next_{c}") for c in columns)
-    return _next(rows, [f"next_{c}" for c in columns], plan, later=later)
+    rows = rows.with_columns(*(nw.when(nw.col(c)).then(nw.col("at")).alias(f"next_{c}") for c in columns))
+    return _next(rows, [f"next_{c}" for c in columns], later=later)
 
 
 def _chain(plan: _Plan, begun: int, done: int) -> dict[str, nw.Expr]:
@@ -515,11 +512,11 @@ def _ahead(place: int, name: str) -> str:
     return f"ahead_{place}_{name}"
 
 
-def _ordered(rows: Frame, plan: _Plan) -> Frame:
+def _ordered(given: Frame, plan: _Plan) -> Frame:
     """Attempts in order: ``t1`` … of the required steps, and what is followed."""
     required, last = plan.required, len(plan.required)
-    rows = _instants(rows, plan) if plan.shares else rows.with_columns(_only_step(plan).alias("step"))
-    rows = _followed(rows, plan, later=plan.shares)
+    stepped = _instants(given, plan) if plan.shares else given.with_columns(_only_step(plan).alias("step"))
+    rows = _followed(_in_order(stepped, plan, of_instants=plan.shares), plan, later=plan.shares)
     for begun in range(last - 1, -1, -1):
         takes_many = plan.shares and plan.funnel.same_instant == "many_steps"
         ends = range(last, begun, -1) if takes_many else (begun + 1,)
@@ -530,10 +527,10 @@ def _ordered(rows: Frame, plan: _Plan) -> Frame:
                 # The furthest end is asked for last, so it is the outermost: nothing less is taken where it can be had.
                 own[name] = nw.when(can).then(value).otherwise(own.get(name, nw.lit(None, nw.Int64)))
         ahead = {name: _ahead(begun, name) for name in own}
-        rows = rows.with_columns(value.alias(ahead[name]) for name, value in own.items())
+        rows = rows.with_columns(*(value.alias(ahead[name]) for name, value in own.items()))
         if begun > 0:
-            rows = _next(rows, list(ahead.values()), plan, later=plan.shares)
-    return rows.filter(~nw.col(_ahead(0, "t1")).is_null()).select(
+            rows = _next(rows, list(ahead.values()), later=plan.shares)
+    return rows.rows.filter(~nw.col(_ahead(0, "t1")).is_null()).select(
         *plan.kept, *(nw.col(_ahead(0, name)).alias(name) for name in own)
     )
 
@@ -546,14 +543,14 @@ def _only_step(plan: _Plan) -> nw.Expr:
     return step
 
 
-def _strict(rows: Frame, plan: _Plan) -> Frame:
+def _strict(given: Frame, plan: _Plan) -> Frame:
     """Attempts in which no event comes between: ``t1`` … and what is followed.
 
     What an instant has beyond the steps may come before the first step or after the last that is reached, within the
     instant; one that lies in between must be used up by steps.
     """
     steps, last = plan.required, plan.count
-    rows = _followed(_instants(rows, plan), plan, later=True)
+    rows = _followed(_in_order(_instants(given, plan), plan, of_instants=True), plan, later=True)
     for begun in range(last - 1, 0, -1):
         own: dict[str, nw.Expr] = {}
         for done in range(begun + 1, last + 1):
@@ -564,10 +561,10 @@ def _strict(rows: Frame, plan: _Plan) -> Frame:
                 found = value if place <= done else nw.when(goes_on).then(value).otherwise(nw.lit(None, nw.Int64))
                 own[name] = nw.when(fills).then(found).otherwise(own.get(name, nw.lit(None, nw.Int64)))
         ahead = {name: _ahead(begun, name) for name in own}
-        rows = rows.with_columns(value.alias(ahead[name]) for name, value in own.items())
-        rows = _shifted(rows, list(ahead.values()), plan)
+        rows = rows.with_columns(*(value.alias(ahead[name]) for name, value in own.items()))
+        rows = rows.behind(**{name: name for name in ahead.values()})
     begun_with = [
-        rows.filter(_fills(plan, steps, 0, done)).select(
+        rows.rows.filter(_fills(plan, steps, 0, done)).select(
             *plan.kept, *(value.alias(name) for name, value in _chain(plan, 0, done).items())
         )
         for done in range(1, last + 1)
@@ -585,35 +582,34 @@ def _furthest_of_instants(tried: Frame, plan: _Plan) -> Frame:
     return ranked.unique([*plan.kept, "step_1_at"], keep="first", order_by=[_TURN, *steps]).drop(_TURN)
 
 
-def _unordered(rows: Frame, plan: _Plan) -> Frame:
+def _unordered(given: Frame, plan: _Plan) -> Frame:
     """Windows that begin at an event: ``t1`` … are when one, two … steps have been matched one-to-one."""
     if plan.shares:
-        rows = _instants(rows, plan)
+        stepped = _instants(given, plan)
     else:
         own = _only_step(plan)
-        rows = rows.with_columns(own.alias("step")).with_columns(
+        stepped = given.with_columns(own.alias("step")).with_columns(
             *((nw.col("step") == k).cast(nw.Int64).alias(_matching((k,))) for k in range(1, plan.count + 1))
         )
-    rows = _followed(rows, plan, later=plan.shares)
+    rows = _followed(_in_order(stepped, plan, of_instants=plan.shares), plan, later=plan.shares)
     times: list[str] = []
     for group in plan.groups:
         rows = _matched_at(rows, group, plan)
         times += [f"matched_{group[0]}_{size}" for size in range(1, len(group) + 1)]
     is_begun = _least([nw.col(time) for time in times]) == nw.col("at")
-    rows = rows.filter(is_begun if plan.shares else is_begun & (nw.col("step") > 0))
-    return _sorted(rows, times, [f"t{k}" for k in range(1, plan.count + 1)]).select(
+    begun = rows.rows.filter(is_begun if plan.shares else is_begun & (nw.col("step") > 0))
+    return _sorted(begun, times, [f"t{k}" for k in range(1, plan.count + 1)]).select(
         *plan.kept, *(f"t{k}" for k in range(1, plan.count + 1)), *(nw.col(f"next_{x}").alias(x) for x in plan.followed)
     )
 
 
-def _matched_at(rows: Frame, group: Sequence[int], plan: _Plan) -> Frame:
+def _matched_at(rows: InOrder, group: Sequence[int], plan: _Plan) -> InOrder:
     """Add when 1, 2, … steps of a group are matched by events from this row on: ``matched_<first step>_<size>``.
 
     By Hall's theorem (with deficiency), *k* of *n* steps are matched as soon as every set of *s* steps has met
     *k* - *n* + *s* events of its own.
     """
     subsets = [subset for subset in plan.subsets() if set(subset) <= set(group)]
-    order = ["at"] if plan.shares else ["at", "step"]
     for most in range(1, len(group) + 1):  # the time of the first event of each set, of the second, …
         wanted = [subset for subset in subsets if len(subset) >= most]
         own = {}
@@ -624,17 +620,16 @@ def _matched_at(rows: Frame, group: Sequence[int], plan: _Plan) -> Frame:
                 behind = nw.col(f"{_nth(subset, most - fewer)}_behind")
                 value = nw.when(met == fewer).then(behind).otherwise(value)
             own[_nth(subset, most)] = value
-        rows = rows.with_columns(value.alias(name) for name, value in own.items())
-        rows = rows.with_columns(_first_ahead(name, plan, order) for name in own)
+        rows = rows.with_columns(*(value.alias(name) for name, value in own.items()))
+        rows = rows.coming(**{name: name for name in own})
         if most < len(group):
-            behind_this = (nw.col(n).shift(-1).over(*plan.keys, order_by=order).alias(f"{n}_behind") for n in own)
-            rows = rows.with_columns(*behind_this)
+            rows = rows.behind(**{f"{name}_behind": name for name in own})
     count = len(group)
     reached = {
         size: [nw.col(_nth(s, size - count + len(s))).fill_null(_NEVER) for s in subsets if size - count + len(s) >= 1]
         for size in range(1, count + 1)
     }
-    return rows.with_columns(_greatest(times).alias(f"matched_{group[0]}_{size}") for size, times in reached.items())
+    return rows.with_columns(*(_greatest(ts).alias(f"matched_{group[0]}_{size}") for size, ts in reached.items()))
 
 
 def _least(values: Sequence[nw.Expr]) -> nw.Expr:

@@ -281,31 +281,60 @@ def _cells(acts: Frame, spec: Retention, buckets: range, began: Frame | None, ac
     Where windows are counted from the person's own start, or there is a breakdown, ``at`` (microseconds) and
     `BREAKDOWN` are there, too; so they are in ``began``, the first starts that the caller knows.
     """
-    returns = acts.filter(nw.col("is_return"))
-    members = _members(acts.filter(nw.col("is_start")), spec, buckets, began, actor)
     by_clock = spec.windows == "calendar"
-    column, anchor = ("bucket", "cohort") if by_clock else ("at", "anchor")
-    length = 1 if by_clock else _LENGTHS[spec.interval] // timedelta(microseconds=1)
-    members = members.rename({"bucket": "cohort"})
+    acts = _within_reach(acts, spec, buckets)
+    if is_once := by_clock and spec.breakdown is None:
+        acts = _once_a_bucket(acts, actor)
+    members = _members(acts.filter(nw.col("is_start")), spec, buckets, began, actor).rename({"bucket": "cohort"})
     columns = [actor, "cohort", *([] if spec.breakdown is None else [BREAKDOWN])]
-    joined = members.with_columns(nw.lit(0, nw.Int64).alias("interval")).select(*columns, "interval")
+    zero = nw.lit(0, nw.Int64)
+    if is_once and began is None and spec.counting != "unbounded":
+        # Who started has a row in that very bucket, so that one join of the acts with themselves finds all.
+        came = acts.select(actor, nw.col("bucket").alias("came"), "is_return")
+        since = nw.col("came") - nw.col("cohort")
+        later = nw.when((since >= 1) & nw.col("is_return")).then(_interval_of(since, spec))
+        interval = nw.when(since == 0).then(zero).otherwise(later)
+        pairs = members.join(came, on=actor, how="inner").with_columns(interval.alias("interval"))
+        cells = pairs.filter(~nw.col("interval").is_null()).select(*columns, "interval")
+        return (cells.unique() if spec.counting == "bracket" else cells).rename({"cohort": "bucket"})
+    joined = members.select(*columns).with_columns(zero.alias("interval"))
     if spec.reach == 0:
         return joined.rename({"cohort": "bucket"})
+    returns = acts.filter(nw.col("is_return"))
+    column, anchor = ("bucket", "cohort") if by_clock else ("at", "anchor")
+    length = 1 if by_clock else _LENGTHS[spec.interval] // timedelta(microseconds=1)
     if spec.counting == "unbounded":
         # Whoever returned last in interval k returned in every earlier one or later: one row per person will do.
         came = returns.group_by(actor).agg(nw.col(column).max().alias("came"))
     else:
-        # Windows from a person's own start end up to two buckets later than those of the calendar.
-        until = buckets.stop + spec.reach + (0 if by_clock else 2)
-        near = returns.filter(nw.col("bucket") >= buckets.start, nw.col("bucket") < until)
-        came = near.select(actor, nw.col(column).alias("came")).unique()
+        came = returns.select(actor, nw.col(column).alias("came")).unique()
     since = ((nw.col("came") - nw.col(anchor)) // length).cast(nw.Int64)
     pairs = members.join(came, on=actor, how="inner")
     pairs = pairs.with_columns(since.alias("since")).filter(nw.col("since") >= 1)
     interval = _interval_of(nw.col("since"), spec)
     came_back = pairs.with_columns(interval.alias("interval")).filter(~nw.col("interval").is_null())
-    came_back = came_back.select(*columns, "interval").unique()
-    return nw.concat([joined, came_back]).rename({"cohort": "bucket"})
+    return nw.concat([joined, came_back.select(*columns, "interval").unique()]).rename({"cohort": "bucket"})
+
+
+def _within_reach(acts: Frame, spec: Retention, buckets: range) -> Frame:
+    """The acts that start or return where it counts, by ``is_start`` and ``is_return``."""
+    bucket = nw.col("bucket")
+    is_start, is_return = nw.col("is_start"), nw.col("is_return") & (bucket >= buckets.start)
+    if spec.kind == "recurring":
+        is_start &= bucket.is_between(buckets.start, buckets.stop - 1)
+    if spec.counting != "unbounded":
+        # Windows from a person's own start end up to two buckets later than those of the calendar.
+        is_return &= bucket < buckets.stop + spec.reach + (0 if spec.windows == "calendar" else 2)
+    flagged = acts.with_columns(is_start=is_start, is_return=is_return)
+    return flagged.filter(nw.col("is_start") | nw.col("is_return"))
+
+
+def _once_a_bucket(acts: Frame, actor: str) -> Frame:
+    """The actor, ``bucket``, ``is_start``, ``is_return``: a row for all that they did in a bucket."""
+    flags = {name: nw.col(name).cast(nw.Int64).max() for name in ("is_start", "is_return")}
+    # What starts and what returns are both asked for both flags: else each would be grouped by itself.
+    done = acts.group_by(actor, "bucket").agg(**flags).with_columns(done=nw.col("is_start") + nw.col("is_return") * 2)
+    return done.with_columns(is_start=nw.col("done") % 2 == 1, is_return=nw.col("done") > 1).drop("done")
 
 
 def _members(began_acts: Frame, spec: Retention, buckets: range, began: Frame | None, actor: str) -> Frame:
@@ -320,9 +349,9 @@ def _members(began_acts: Frame, spec: Retention, buckets: range, began: Frame | 
     if spec.kind == "first_time":
         members = began_acts.group_by(actor).agg(nw.col("bucket").min(), *times).filter(ends)
     elif with_time:
-        members = began_acts.filter(ends).group_by(actor, "bucket").agg(*times)
+        members = began_acts.group_by(actor, "bucket").agg(*times)
     else:
-        members = began_acts.filter(ends).select(actor, "bucket").unique()
+        members = began_acts.select(actor, "bucket")
     if spec.breakdown is None:
         return members
     at_anchor = began_acts.select(actor, "bucket", BREAKDOWN, nw.col("at").alias("anchor"))

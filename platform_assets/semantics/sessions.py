@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 import narwhals as nw
 
 from platform_assets.semantics.engines import Frame, collected, lazy, with_local_time, with_microseconds
+from platform_assets.semantics.in_order import InOrder
 from platform_assets.semantics.matching import with_matches
 from platform_assets.semantics.specification import Duration, EventPredicate, Specification
 
@@ -87,8 +88,18 @@ def with_sessions(
         gap), ``session_event`` (Int64, from 1), ``is_new_day`` (the event before in the session was on another day),
         ``is_new_campaign`` (it has another campaign than the last one before in the session).
     """
-    return _cut(lazy(events), spec, zone, actor, ties, most_cuts).drop(
-        ["at_us", "pause_us", "campaign_key", "day_number"]
+    frame = lazy(events)
+    given = [name for name in frame.collect_schema().names() if name != "session_id"]
+    told = _cut(frame.select(given), spec, zone, actor, ties, most_cuts).carried(first_event="own_event").told
+    told = told.with_columns(session_id=_session_id(actor, spec.device))
+    return told.select(
+        *given,
+        "session_id",
+        "session_started_at",
+        "run_started_at",
+        "session_event",
+        "is_new_day",
+        "is_new_campaign",
     )
 
 
@@ -119,37 +130,38 @@ def sessions(
         (of the entry page); the columns of ``spec.campaign`` as the first event with a campaign has them, and
         ``campaign_at``, its time; ``is_bounce``, ``has_new_day``, ``has_new_campaign``.
     """
-    frame = _cut(lazy(events), spec, zone, actor, ties, most_cuts)
-    frame = with_matches(frame, [("is_page_view", spec.page_view), ("is_conversion", spec.conversion)], actor)
-    position = nw.col("session_event")
+    acts = with_matches(lazy(events), [("is_page_view", spec.page_view), ("is_conversion", spec.conversion)], actor)
+    # Only what is needed: what is sorted is carried along.
+    needed = (actor, spec.device, "occurred_at", *ties, "is_page_view", "is_conversion")
+    needed = (*needed, spec.page, spec.referrer, *spec.campaign)
+    rows = _cut(acts.select(*dict.fromkeys(needed)), spec, zone, actor, ties, most_cuts)
+    session = nw.col("first_place")
     has_page = nw.col("is_page_view") & ~nw.col(spec.page).is_null()
+    rows = rows.with_columns(page_in=nw.when(has_page).then(session))
+    rows = rows.carried(page_so_far="page_in").coming(page_to_come="page_in")
+    rows = rows.before(page_before="page_so_far").behind(page_behind="page_to_come")
+    is_entry = has_page & (nw.col("page_before") != session).fill_null(value=True)
+    is_exit = has_page & (nw.col("page_behind") != session).fill_null(value=True)
+    is_first = nw.col("session_event") == 1
+    is_first_campaign = ~nw.col("campaign_key").is_null() & nw.col("campaign_before").is_null()
     attention = spec.attention // _MICROSECOND
-    frame = (
-        frame.with_columns(
-            page_event=nw.when(has_page).then(position),
-            campaign_event=nw.when(~nw.col("campaign_key").is_null()).then(position),
-            engaged_us=nw.when(nw.col("pause_us") > attention).then(attention).otherwise(nw.col("pause_us")),
-        )
-        .with_columns(
-            entry_event=nw.col("page_event").min().over("session_id"),
-            exit_event=nw.col("page_event").max().over("session_id"),
-            first_campaign_event=nw.col("campaign_event").min().over("session_id"),
-        )
-        .with_columns(
-            entry_page=_where(position == nw.col("entry_event"), spec.page),
-            exit_page=_where(position == nw.col("exit_event"), spec.page),
-            landing_referrer=_where(position == nw.col("entry_event"), spec.referrer),
-            campaign_at=_where(position == nw.col("first_campaign_event"), "occurred_at"),
-            started_on=_where(position == 1, "day_number"),
-            **{f"first_{name}": _where(position == nw.col("first_campaign_event"), name) for name in spec.campaign},
-            **{
-                f"{name}_1": nw.when(nw.col(name)).then(nw.lit(1, nw.Int64)).otherwise(nw.lit(0, nw.Int64))
-                for name in ("is_page_view", "is_conversion", "is_new_day", "is_new_campaign")
-            },
-        )
+    frame = rows.rows.with_columns(
+        engaged_us=nw.when(nw.col("pause_us") > attention).then(attention).otherwise(nw.col("pause_us")),
+        entry_page=_where(is_entry, spec.page),
+        exit_page=_where(is_exit, spec.page),
+        landing_referrer=_where(is_entry, spec.referrer),
+        campaign_at=_where(is_first_campaign, "occurred_at"),
+        started_on=_where(is_first, "day_number"),
+        **{f"first_{name}": _where(is_first_campaign, name) for name in spec.campaign},
+        **{
+            f"{name}_1": nw.when(nw.col(name)).then(nw.lit(1, nw.Int64)).otherwise(nw.lit(0, nw.Int64))
+            for name in ("is_page_view", "is_conversion", "is_new_day", "is_new_campaign")
+        },
     )
-    told = frame.group_by("session_id").agg(
-        **{name: nw.col(name).max() for name in (actor, spec.device)},
+    whose = rows.whose
+    told = frame.group_by(*whose, "first_place").agg(
+        **{name: nw.col(name).max() for name in (actor, spec.device) if name not in whose},
+        first_event=nw.col("own_event").max(),
         started_at=nw.col("occurred_at").min(),
         ended_at=nw.col("occurred_at").max(),
         run_started_at=nw.col("run_started_at").min(),
@@ -161,13 +173,14 @@ def sessions(
         **{name: nw.col(name).max() for name in ("entry_page", "exit_page", "landing_referrer")},
         **{name: nw.col(f"first_{name}").max() for name in spec.campaign},
         campaign_at=nw.col("campaign_at").max(),
-        first_us=nw.col("at_us").min(),
+        start_us=nw.col("at_us").min(),
         last_us=nw.col("at_us").max(),
         new_days=nw.col("is_new_day_1").max(),
         new_campaigns=nw.col("is_new_campaign_1").max(),
     )
-    is_short = nw.col("last_us") - nw.col("first_us") < spec.bounce_under // _MICROSECOND
+    is_short = nw.col("last_us") - nw.col("start_us") < spec.bounce_under // _MICROSECOND
     return told.with_columns(
+        session_id=_session_id(actor, spec.device),
         engaged_seconds=nw.col("engaged_us").fill_null(0.0) * 1e-6,
         is_bounce=(nw.col("page_views") == 1) & is_short,
         has_new_day=nw.col("new_days") > 0,
@@ -197,117 +210,101 @@ def sessions(
 
 def _cut(
     events: Frame, spec: Sessions, zone: ZoneInfo, actor: str, ties: tuple[str, ...], most_cuts: int | None
-) -> Frame:
-    """`with_sessions`, and besides ``at_us``, ``pause_us`` (null of the first), ``campaign_key``, ``day_number``."""
-    given = [name for name in events.collect_schema().names() if name != "session_id"]
-    if "day_number" in given or "local_at" in given:
+) -> InOrder:
+    """The events in order, and what `with_sessions` says of them but for the id.
+
+    Besides: ``at_us``; ``start_us`` of the session, ``first_place`` (of its first event), ``own_event`` (the first
+    event's id, null of the others), ``pause_us`` (null of the first), ``campaign_key``, ``campaign_before`` (the last
+    one before in the session), ``day_number``.
+    """
+    taken = {"day_number", "local_at"} & set(events.collect_schema().names())
+    if taken:
         msg = "the events have a column day_number or local_at, which sessions would overwrite: leave it out"
         raise ValueError(msg)
-    frame = with_local_time(with_microseconds(events.select(given), name="at_us"), zone).drop("local_at")
-    frame = frame.with_columns(campaign_key=_campaign_key(spec))
-    key, order = [actor, spec.device], ["at_us", *ties]
-    at = nw.col("at_us")
-    frame = frame.with_columns(
-        before_us=at.shift(1).over(*key, order_by=order),
-        before_day=nw.col("day_number").shift(1).over(*key, order_by=order),
+    frame = with_microseconds(events, name="at_us")
+    if most_cuts is None:
+        most_cuts = _most_cuts(frame, spec, (actor, spec.device))
+    frame = with_local_time(frame, zone).drop("local_at")
+    rows = InOrder.of(frame.with_columns(campaign_key=_campaign_key(spec)), (actor, spec.device), ("at_us", *ties))
+    at, place = nw.col("at_us"), rows.place
+    rows = rows.before(before_us="at_us", before_day="day_number")
+    is_run = _is_run(spec)
+    rows = rows.with_columns(
+        is_first=is_run,
+        run_at=nw.when(is_run).then(nw.col("occurred_at")),
+        run_from=nw.when(is_run).then(place),
+        campaign_from=nw.when(~nw.col("campaign_key").is_null()).then(place),
     )
-    is_gap = nw.col("before_us").is_null() | (at - nw.col("before_us") > spec.gap // _MICROSECOND)
-    frame = _numbered(frame, "run", is_gap, key, order)
-    frame = frame.with_columns(run_started_at=nw.col("occurred_at").min().over(*key, "run"))
-    frame = _with_parts(frame, spec, key, order)
-    frame = frame.with_columns(start_us=at.min().over(*key, "part"))
-    frame = _within_longest(frame, spec, key, most_cuts)
-    session = [*key, "part", "start_us"]
-    frame = frame.with_columns(one=nw.lit(1, nw.Int64)).with_columns(
-        session_event=nw.col("one").cum_sum().over(*session, order_by=order).cast(nw.Int64),
-        session_started_at=nw.col("occurred_at").min().over(*session),
-        last_campaign=_last_campaign(session, order),
-    )
-    is_first = nw.col("session_event") == 1
-    frame = frame.with_columns(
-        first_event=nw.when(is_first).then(nw.col(ties[0]).cast(nw.String)),
-        campaign_before=nw.col("last_campaign").shift(1).over(*session, order_by=order),
-        pause_us=nw.when(~is_first).then(at - nw.col("before_us")),
-        is_new_day=~is_first & (nw.col("day_number") != nw.col("before_day")).fill_null(value=False),
-    ).with_columns(
-        first_event=nw.col("first_event").max().over(*session),
-        is_new_campaign=(nw.col("campaign_key") != nw.col("campaign_before")).fill_null(value=False),
-    )
-    # A bar within an id is written otherwise, so that no two sessions' ids read the same.
-    ids = [nw.col(name).fill_null("").str.replace_all("%", "%25", literal=True) for name in key]
-    has_device = nw.when(nw.col(spec.device).is_null()).then(nw.lit("")).otherwise(nw.lit("a:"))
-    person, device = (text.str.replace_all("|", "%7C", literal=True) for text in ids)
-    bar = nw.lit("|")
-    session_id = nw.concat_str(
-        person, bar, has_device, device, bar, nw.col("start_us").cast(nw.String), bar, nw.col("first_event")
-    )
-    return frame.with_columns(session_id=session_id).select(
-        *given,
-        "session_id",
-        "session_started_at",
-        "run_started_at",
-        "session_event",
-        "is_new_day",
-        "is_new_campaign",
-        "at_us",
-        "pause_us",
-        "campaign_key",
-        "day_number",
-    )
-
-
-def _with_parts(frame: Frame, spec: Sessions, key: list[str], order: list[str]) -> Frame:
-    """Add ``part``: runs, cut where a day or a campaign cuts."""
-    if not (spec.cut_on_new_day or spec.cut_on_new_campaign):
-        return frame.with_columns(part=nw.col("run"))
-    run = [*key, "run"]
-    frame = frame.with_columns(last_campaign=_last_campaign(run, order)).with_columns(
-        campaign_before=nw.col("last_campaign").shift(1).over(*run, order_by=order),
-        run_before=nw.col("run").shift(1).over(*key, order_by=order),
-    )
-    is_cut = (nw.col("run") != nw.col("run_before")).fill_null(value=True)
+    rows = rows.carried(run_started_at="run_at", run_place="run_from")
+    rows = rows.carried(last_campaign="campaign_key", last_campaign_place="campaign_from")
+    rows = rows.before(campaign_before="last_campaign", campaign_before_place="last_campaign_place")
+    is_new_day = (nw.col("day_number") != nw.col("before_day")).fill_null(value=False)
+    is_first = nw.col("is_first")
     if spec.cut_on_new_day:
-        is_cut |= (nw.col("day_number") != nw.col("before_day")).fill_null(value=False)
+        is_first |= is_new_day
     if spec.cut_on_new_campaign:
-        is_cut |= (nw.col("campaign_key") != nw.col("campaign_before")).fill_null(value=False)
-    return _numbered(frame, "part", is_cut, key, order)
+        is_in_run = nw.col("campaign_before_place") >= nw.col("run_place")
+        is_first |= (is_in_run & (nw.col("campaign_key") != nw.col("campaign_before"))).fill_null(value=False)
+    rows = rows.with_columns(is_first=is_first).with_columns(own_start=_where(nw.col("is_first"), "at_us"))
+    rows = _within_longest(rows.carried(start_us="own_start"), spec, most_cuts)
+    is_first = nw.col("is_first")
+    rows = rows.with_columns(
+        own_at=_where(is_first, "occurred_at"),
+        own_place=nw.when(is_first).then(place),
+        own_event=nw.when(is_first).then(nw.col(ties[0]).cast(nw.String)),
+    ).carried(session_started_at="own_at", first_place="own_place")
+    is_in_session = (nw.col("campaign_before_place") >= nw.col("first_place")).fill_null(value=False)
+    return rows.with_columns(
+        session_event=(place - nw.col("first_place") + 1).cast(nw.Int64),
+        campaign_before=nw.when(is_in_session).then(nw.col("campaign_before")),
+        pause_us=nw.when(~is_first).then(at - nw.col("before_us")),
+        is_new_day=~is_first & is_new_day,
+        is_new_campaign=(is_in_session & (nw.col("campaign_key") != nw.col("campaign_before"))).fill_null(value=False),
+    )
 
 
-def _within_longest(frame: Frame, spec: Sessions, key: list[str], most_cuts: int | None) -> Frame:
-    """Move ``start_us`` to the session's start in those parts that are longer than a session may be.
+def _within_longest(rows: InOrder, spec: Sessions, most_cuts: int) -> InOrder:
+    """Move ``is_first`` and ``start_us`` to where the sessions start that are cut since they would be too long.
 
-    A session's start rests on the one before, so each pass cuts the last piece of each part once more. Only the long
-    parts go through it.
+    A session's start rests on the one before, so each pass cuts the last piece of each run once more.
     """
     if spec.longest is None:
-        return frame
+        return rows
     longest = spec.longest // _MICROSECOND
-    at, start = nw.col("at_us"), nw.col("start_us")
-    if most_cuts is None:
-        spans = collected(frame.select((at - start).max().alias("span")))["span"]
-        # Every cut comes after more than `longest`.
-        most_cuts = (spans.item() or 0) // longest
-    if most_cuts == 0:
-        return frame
-    frame = frame.with_columns(end_us=at.max().over(*key, "part"))
-    is_long = nw.col("end_us") - start > longest
-    short, long = frame.filter(~is_long), frame.filter(is_long)
+    span = nw.col("at_us") - nw.col("start_us")
     for _ in range(most_cuts):
-        is_beyond = at - start > longest
-        long = (
-            long.with_columns(beyond_us=nw.when(is_beyond).then(at))
-            .with_columns(next_us=nw.col("beyond_us").min().over(*key, "part", "start_us"))
-            .with_columns(start_us=nw.when(is_beyond).then(nw.col("next_us")).otherwise(start))
-        )
-    names = frame.collect_schema().names()
-    return nw.concat([short, long.select(names)], how="vertical")
+        rows = rows.with_columns(is_beyond=span > longest).before(was_beyond="is_beyond")
+        is_cut = nw.col("is_beyond") & ~nw.col("was_beyond").fill_null(value=False)
+        rows = rows.with_columns(is_first=nw.col("is_first") | is_cut)
+        rows = rows.with_columns(own_start=_where(nw.col("is_first"), "at_us")).carried(start_us="own_start")
+    return rows
 
 
-def _numbered(frame: Frame, name: str, is_cut: nw.Expr, key: list[str], order: list[str]) -> Frame:
-    """Add a number that goes up by one at each cut."""
-    step = nw.when(is_cut).then(nw.lit(1, nw.Int64)).otherwise(nw.lit(0, nw.Int64))
-    return frame.with_columns(step=step).with_columns(
-        nw.col("step").cum_sum().over(*key, order_by=order).cast(nw.Int64).alias(name)
+def _most_cuts(frame: Frame, spec: Sessions, key: tuple[str, str]) -> int:
+    """How often the longest run can be cut: every cut comes after more than ``spec.longest``."""
+    if spec.longest is None:
+        return 0
+    rows = InOrder.of(frame.select(*key, "at_us"), key, ("at_us",)).before(before_us="at_us")
+    rows = rows.with_columns(own_start=_where(_is_run(spec), "at_us")).carried(start_us="own_start")
+    span = collected(rows.rows.select((nw.col("at_us") - nw.col("start_us")).max().alias("span")))["span"]
+    return int(span.item() or 0) // (spec.longest // _MICROSECOND)
+
+
+def _is_run(spec: Sessions) -> nw.Expr:
+    """Whether an event begins a run: the first of its key, or the first after a gap."""
+    before = nw.col("before_us")
+    return before.is_null() | (nw.col("at_us") - before > spec.gap // _MICROSECOND)
+
+
+def _session_id(actor: str, device: str) -> nw.Expr:
+    """The id of a session, from ``start_us`` and ``first_event``."""
+    # A bar within an id is written otherwise, so that no two sessions' ids read the same.
+    ids = [nw.col(name).fill_null("").str.replace_all("%", "%25", literal=True) for name in (actor, device)]
+    has_device = nw.when(nw.col(device).is_null()).then(nw.lit("")).otherwise(nw.lit("a:"))
+    told, used = (text.str.replace_all("|", "%7C", literal=True) for text in ids)
+    bar = nw.lit("|")
+    return nw.concat_str(
+        told, bar, has_device, used, bar, nw.col("start_us").cast(nw.String), bar, nw.col("first_event")
     )
 
 
@@ -318,10 +315,6 @@ def _campaign_key(spec: Sessions) -> nw.Expr:
     texts = [nw.col(name).fill_null("") for name in spec.campaign]
     is_named = nw.any_horizontal(*(text != "" for text in texts), ignore_nulls=True)
     return nw.when(is_named).then(nw.concat_str(*texts, separator="\x1f"))
-
-
-def _last_campaign(within: list[str], order: list[str]) -> nw.Expr:
-    return nw.col("campaign_key").fill_null(strategy="forward").over(*within, order_by=order)
 
 
 def _where(condition: nw.Expr, column: str) -> nw.Expr:
