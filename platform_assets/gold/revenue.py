@@ -11,7 +11,7 @@ from partitions import Window
 from platform_assets.gold import orders
 from platform_assets.platform import Platform
 from platform_assets.semantics.calendar import starts
-from platform_assets.semantics.engines import collected
+from platform_assets.semantics.engines import Frame, collected, lazy
 from platform_assets.semantics.identity import PERSONS, joined
 from platform_assets.semantics.revenue import revenue, with_cohorts
 from platform_assets.silver import persons
@@ -55,7 +55,7 @@ TABLE = Table(
 )
 
 
-def transform(entries: pl.LazyFrame, platform: Platform) -> pl.DataFrame:
+def transform(entries: Frame, platform: Platform) -> pl.DataFrame:
     """Rows of the table, of all days.
 
     Args:
@@ -83,7 +83,9 @@ def rebuild(platform: Platform, window: Window) -> None:
         handle = lake.open(TABLE)  # before the orders are read: a rival that read later and wrote first is a conflict
         source, whose = lake.open(orders.TABLE), lake.open(persons.TABLE)
         resolution = persons.resolution_of(whose)
-        rows = transform(_entries(platform, source, whose), platform).filter(pl.col("day").is_between(first, last))
+        with platform.engine() as engine:
+            rows = transform(engine.frame(_entries(platform, source, whose)), platform)
+        rows = rows.filter(pl.col("day").is_between(first, last))
         made = lake.replace_days(TABLE, handle, rows, first, last)
         for day, span in days.items():
             number = rows.filter(day=day).height
@@ -105,7 +107,8 @@ def stale(platform: Platform, ledger: pl.DataFrame, last_day: date) -> set[date]
         last_day: The open day; there is nothing after it.
     """
     lake = platform.lake
-    wanted = transform(_entries(platform, lake.open(orders.TABLE), lake.open(persons.TABLE)), platform)
+    entries = _entries(platform, lake.open(orders.TABLE), lake.open(persons.TABLE))
+    wanted = transform(lazy(entries), platform)
     stored = lake.scan(TABLE).collect()
     differing = [
         one.join(other, on=TABLE.schema.names(), how="anti", nulls_equal=True)["day"]
