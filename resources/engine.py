@@ -142,17 +142,20 @@ def engine_of(settings: Settings) -> Iterator[Engine]:
     Raises:
         EngineUnavailable: The Spark Connect server does not answer, or its client is not installed.
     """
-    if settings.engine == "duckdb":
+    if settings.engine == "polars":
+        yield POLARS
+    elif settings.engine == "duckdb":
         with in_duckdb() as engine:
             yield engine
-    elif settings.spark_remote is not None and settings.engine == "spark":
+    elif settings.spark_remote is None:
+        msg = "engine 'spark' needs spark_remote: set HEADWATER_SPARK_REMOTE=sc://host:port"
+        raise EngineUnavailable(msg)
+    else:
         session = spark_session(settings.spark_remote.get_secret_value())
         try:
             yield Spark(session)
         finally:
             session.stop()
-    else:
-        yield POLARS
 
 
 @contextmanager
@@ -182,11 +185,12 @@ def spark_session(remote: str) -> Any:
         msg = "engine 'spark' needs the package pyspark-client: pip install -e '.[engines]'"
         raise EngineUnavailable(msg) from error
     at = urlsplit(remote)
+    host, port = at.hostname or "", at.port or 15002
     try:  # the client itself would try for minutes
-        socket.create_connection((at.hostname or "", at.port or 15002), _CONNECT_SECONDS).close()
+        socket.create_connection((host, port), _CONNECT_SECONDS).close()
     except OSError as error:
         msg = (
-            f"nobody answers at {at.hostname}:{at.port} ({error}): start the Spark Connect server, or set "
+            f"nobody answers at {host}:{port} ({error}): start the Spark Connect server, or set "
             "HEADWATER_SPARK_REMOTE to where it is, or HEADWATER_ENGINE to polars or duckdb"
         )
         raise EngineUnavailable(msg) from error
