@@ -187,6 +187,12 @@ class Settings(BaseSettings):
         description="Spark Connect server of the engine `spark`, which can read the lake at its URL: `sc://host:port`; "
         "may hold a token, never logged.",
     )
+    api_tokens: list[SecretStr] = Field(
+        default_factory=list,
+        description="JSON list of the tokens that callers of the HTTP interface give (docs/serving.md); without one it "
+        "does not start.",
+    )
+    api_requests_per_minute: int = Field(default=600, ge=1, description="Most requests of one token in a minute.")
 
     @field_validator("spark_remote")
     @classmethod

@@ -1,0 +1,110 @@
+"""The lake asked by SQL: the same rows, of the newest versions, while others write."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from threading import Thread
+
+import duckdb
+import polars as pl
+import pytest
+
+from platform_assets.serving.catalog import Catalog, NotReadable
+from platform_assets.table import MONEY, TIMESTAMP, Column, Table
+from resources.lake import Lake
+
+FIRST = date(2026, 3, 1)
+
+TABLE = Table(
+    name="gold/sums/of_things",
+    description="Things by the day.",
+    grain="day × kind",
+    key=("day", "kind"),
+    columns=(
+        Column("kind", pl.String(), "What."),
+        Column("at", TIMESTAMP, "When."),
+        Column("sum", MONEY, "How much.", nullable=True),
+        Column("causes", pl.List(pl.String()), "Why."),
+        Column("bucket", pl.Int32(), "Which."),
+        Column("day", pl.Date(), "Day."),
+    ),
+    partition_by=("day", "bucket"),
+    window_on="day",
+    partitions="day",
+    cluster_by=("kind",),
+    update="rebuild",
+    service_level=timedelta(hours=1),
+    stats=("day",),
+)
+
+
+def rows(days: int, kind: str = "it's") -> pl.DataFrame:
+    """One thing a day."""
+    return pl.DataFrame(
+        {
+            "kind": [kind] * days,
+            "at": [datetime(2026, 3, 1, 23, 59, 59, 999_999, tzinfo=UTC)] * days,
+            "sum": [Decimal("1.000001"), None] * (days // 2) + [Decimal(2)] * (days % 2),
+            "causes": [["late events", "backfill"]] * days,
+            "bucket": [n % 2 for n in range(days)],
+            "day": [FIRST + timedelta(days=n) for n in range(days)],
+        },
+        schema=TABLE.schema,
+    )
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    """With the table, which is empty."""
+    made = Lake(str(tmp_path / "lake"))
+    made.create(TABLE)
+    return made
+
+
+def test_the_rows_are_the_tables_with_its_types(lake: Lake) -> None:
+    with Catalog(lake, [TABLE]) as catalog:
+        assert catalog.sql("FROM gold.sums_of_things").schema == TABLE.schema
+        lake.append(TABLE, rows(5))
+        found = catalog.sql("SELECT * FROM gold.sums_of_things ORDER BY day")
+        assert found.schema == TABLE.schema
+        assert found.equals(rows(5))
+        assert catalog.version("gold.sums_of_things") == lake.open(TABLE).version()
+
+
+def test_values_are_given_beside_the_query(lake: Lake) -> None:
+    lake.append(TABLE, rows(5))
+    with Catalog(lake, [TABLE]) as catalog:
+        told = catalog.sql("SELECT count(*) AS n FROM gold.sums_of_things WHERE day >= ? AND kind = ?", [FIRST, "it's"])
+        assert told.item() == 5
+        named = "SELECT count(*) AS n FROM gold.sums_of_things WHERE day > $day"
+        assert catalog.sql(named, {"day": FIRST}).item() == 4
+        with pytest.raises(duckdb.Error):
+            catalog.sql("SELECT nothing FROM gold.sums_of_things")
+
+
+def test_readers_see_whole_commits_while_days_are_replaced(lake: Lake) -> None:
+    """Each commit replaces all ten days by one kind: who sees two kinds, or fewer days, saw half of one."""
+    lake.append(TABLE, rows(10, "0"))
+
+    def write() -> None:
+        for number in range(1, 12):
+            handle = lake.open(TABLE)
+            lake.replace_days(TABLE, handle, rows(10, str(number)), FIRST, FIRST + timedelta(days=9))
+
+    seen: list[tuple[int, int, str]] = []
+    with Catalog(lake, [TABLE]) as catalog:
+        writer = Thread(target=write)
+        writer.start()
+        while writer.is_alive() or not seen or seen[-1][2] != "11":
+            query = "SELECT count(*) AS n, count(DISTINCT kind) AS kinds, max(kind) AS kind FROM gold.sums_of_things"
+            seen.append(catalog.sql(query).row(0))
+        writer.join()
+    assert {told[:2] for told in seen} == {(10, 1)}
+    assert [int(told[2]) for told in seen] == sorted(int(told[2]) for told in seen)
+
+
+def test_a_lake_in_an_object_store_is_refused() -> None:
+    with pytest.raises(NotReadable, match="mount it as a folder"):
+        Catalog(Lake("s3://bucket/lake"), [TABLE])
