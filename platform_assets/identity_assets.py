@@ -5,12 +5,15 @@
 from collections.abc import Sequence
 
 import dagster as dg
+import narwhals as nw
 import polars as pl
 
 from platform_assets.platform import Platform
 from platform_assets.semantics import identity
+from platform_assets.semantics.engines import lazy
 from platform_assets.silver import activity_hours, identity_links, persons
 from platform_assets.table import ui_metadata
+from resources.engine import POLARS
 
 IDENTITY_POOL = "identity"
 """The pool whose one slot the writer of persons takes, and whoever counts by person.
@@ -100,8 +103,8 @@ def impact(platform: Platform) -> identity.Impact:
     before = lake.scan(persons.TABLE).select(identity.PERSONS.names()).collect()
     after = identity.persons(lake.scan(identity_links.TABLE))
     active = lake.scan(activity_hours.TABLE).select("raw_id", "event_hour", "day").unique()
-    times = persons.timed(platform, active, pl.concat([before, after]).lazy())
-    return identity.impact(times, before.lazy(), after.lazy())
+    times = persons.timed(platform, lazy(active), lazy(pl.concat([before, after])), POLARS)
+    return identity.impact(nw.to_native(times), before.lazy(), after.lazy())
 
 
 def is_behind(platform: Platform) -> bool:

@@ -16,6 +16,7 @@ from platform_assets.ops.computations import Computation
 from platform_assets.silver import events
 from platform_assets.streams.epochs import watermark_of
 from platform_assets.table import Source, Table
+from resources.engine import Engine, engine_of
 from resources.kafka import KafkaSource
 from resources.lake import Lake
 from resources.landing import Landing
@@ -61,6 +62,16 @@ class Platform:
             return
         with KafkaSource(self.settings.kafka_config()) as source:
             yield source
+
+    @contextmanager
+    def engine(self) -> Iterator[Engine]:
+        """What computes the numbers, for as long as the block lasts.
+
+        Raises:
+            EngineUnavailable: It is on other machines, and nobody answers there.
+        """
+        with engine_of(self.settings) as engine:
+            yield engine
 
     def landing(self) -> Landing:
         """The landing folder.

@@ -217,7 +217,7 @@ class Lake:
             CommitFailedError: Another commit touched the window since the handle was read.
             SchemaMismatch: The frame's columns or types are not the table's.
         """
-        predicate = _sql_within(table, window)
+        predicate = sql_within(table, window)
         if also_remove is not None:
             predicate = f"({predicate}) OR ({also_remove})"
         return self.write(table, handle, rows, predicate, progress or {}, metadata)
@@ -579,7 +579,8 @@ def sql_instant(instant: datetime) -> str:
     return f"'{instant:%Y-%m-%dT%H:%M:%S.%f}Z'"
 
 
-def _sql_within(table: TableLike, window: Window) -> str:
+def sql_within(table: TableLike, window: Window) -> str:
+    """`within`, in SQL."""
     date_column = table.partition_by[0]
     inside = f"{table.window_on} >= {sql_instant(window.start)} AND {table.window_on} < {sql_instant(window.end)}"
     if table.schema[date_column] != pl.Date():

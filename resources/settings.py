@@ -7,12 +7,13 @@ never at import; tests pass values instead. The README's table is generated from
 
 from __future__ import annotations
 
+import re
 from datetime import date, datetime, timedelta
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AliasChoices, Field, SecretStr, field_validator
+from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 StartAt = Literal["earliest", "latest"]
@@ -176,12 +177,40 @@ class Settings(BaseSettings):
         default=256 * 2**20, ge=1, description="Most bytes of values that one micro-batch takes from Kafka."
     )
 
+    engine: Literal["polars", "duckdb", "spark"] = Field(
+        default="polars",
+        description="What computes the numbers: `polars`, `duckdb` or `spark` (docs/operations.md); they are the same "
+        "by each.",
+    )
+    spark_remote: SecretStr | None = Field(
+        default=None,
+        description="Spark Connect server of the engine `spark`, which can read the lake at its URL: `sc://host:port`; "
+        "may hold a token, never logged.",
+    )
     api_tokens: list[SecretStr] = Field(
         default_factory=list,
         description="JSON list of the tokens that callers of the HTTP interface give (docs/serving.md); without one it "
         "does not start.",
     )
     api_requests_per_minute: int = Field(default=600, ge=1, description="Most requests of one token in a minute.")
+
+    @field_validator("spark_remote")
+    @classmethod
+    def _is_spark_remote(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not re.fullmatch(r"sc://[^/:;\s]+(:\d{1,5})?(/.*)?", value.get_secret_value()):
+            shown = value.get_secret_value().partition(";")[0]
+            msg = (
+                f"spark_remote {shown!r} is no Spark Connect server; write sc://host:port, such as sc://127.0.0.1:15002"
+            )
+            raise ValueError(msg)
+        return value
+
+    @model_validator(mode="after")
+    def _engine_is_somewhere(self) -> Self:
+        if self.engine == "spark" and self.spark_remote is None:
+            msg = "engine 'spark' needs spark_remote: set HEADWATER_SPARK_REMOTE=sc://host:port, or engine to 'duckdb'"
+            raise ValueError(msg)
+        return self
 
     @field_validator("reporting_timezone")
     @classmethod

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import date, datetime, timedelta
 
+import narwhals as nw
 import polars as pl
 
 from partitions import Window
@@ -12,7 +13,7 @@ from platform_assets.gold import person_days
 from platform_assets.platform import Platform
 from platform_assets.publication import Metric, Publication, Reach
 from platform_assets.semantics import activity
-from platform_assets.semantics.engines import collected
+from platform_assets.semantics.engines import Frame, collected
 from platform_assets.semantics.watermark import is_closed, is_final
 from platform_assets.table import TIMESTAMP, Column, Table
 from resources.lake import retrying
@@ -76,7 +77,7 @@ PUBLISHES = Publication(
 
 
 def transform(
-    histories: pl.LazyFrame,
+    histories: Frame,
     windows: Mapping[date, Window],
     watermark: datetime | None,
     allowed_lateness: timedelta,
@@ -126,7 +127,7 @@ def finality(windows: Mapping[date, Window], watermark: datetime | None, allowed
 def rebuild(platform: Platform, window: Window) -> None:
     """Compute days from their person-days."""
 
-    def rows(histories: pl.LazyFrame, days: Mapping[date, Window], version: int) -> pl.DataFrame:
+    def rows(histories: Frame, days: Mapping[date, Window], version: int) -> pl.DataFrame:
         watermark, lateness = platform.watermark(), platform.settings.allowed_lateness
         return transform(
             histories, days, watermark, lateness, person_days_version=version, computed_at=platform.clock()
@@ -135,7 +136,7 @@ def rebuild(platform: Platform, window: Window) -> None:
     rebuild_from(platform, window, TABLE, person_days.TABLE, rows)
 
 
-Counted = Callable[[pl.LazyFrame, Mapping[date, Window], int], pl.DataFrame]
+Counted = Callable[[Frame, Mapping[date, Window], int], pl.DataFrame]
 """The numbers of some days out of the histories of those days, which are of a version."""
 
 
@@ -156,8 +157,9 @@ def rebuild_from(platform: Platform, window: Window, table: Table, histories: Ta
         # Before the rows are read: a rival that read them later and wrote first is a conflict.
         handle = lake.open(table)
         source = lake.open(histories)
-        of_days = lake.scan(histories, handle=source).filter(pl.col("day").is_between(first, last))
-        rows = counted(of_days, days, source.version())
+        with platform.engine() as engine:
+            told = engine.scan(histories, source, histories.schema.names())
+            rows = counted(told.filter(nw.col("day").is_between(first, last)), days, source.version())
         made = lake.replace_days(table, handle, rows, first, last)
         counts: dict[date, int] = dict(rows.group_by("day").len().iter_rows())
         for day, of_day in days.items():

@@ -13,7 +13,7 @@ from platform_assets.platform import Platform
 from platform_assets.publication import Metric, Publication
 from platform_assets.restatement import stale_days
 from platform_assets.semantics import activity
-from platform_assets.semantics.engines import collected
+from platform_assets.semantics.engines import Frame, collected
 from platform_assets.table import TIMESTAMP, Column, Table
 
 BY = ("day", "dimension", "value")
@@ -62,7 +62,7 @@ PUBLISHES = Publication(
 
 
 def transform(
-    histories: pl.LazyFrame,
+    histories: Frame,
     windows: Mapping[date, Window],
     watermark: datetime | None,
     allowed_lateness: timedelta,
@@ -96,7 +96,7 @@ def transform(
 def rebuild(platform: Platform, window: Window) -> None:
     """Compute days from the histories of their slices."""
 
-    def rows(histories: pl.LazyFrame, days: Mapping[date, Window], version: int) -> pl.DataFrame:
+    def rows(histories: Frame, days: Mapping[date, Window], version: int) -> pl.DataFrame:
         watermark, lateness = platform.watermark(), platform.settings.allowed_lateness
         return transform(
             histories, days, watermark, lateness, person_day_slices_version=version, computed_at=platform.clock()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import timedelta
 
+import narwhals as nw
 import polars as pl
 
 from partitions import Window
@@ -104,21 +105,20 @@ def rows(reading: Reading, cohort: Cohort) -> pl.DataFrame:
 
 
 def _of_days(reading: Reading, cohort: Cohort) -> Iterator[pl.DataFrame]:
-    firsts = reading.first_events.collect().lazy()
-    known = firsts.group_by("person_id").agg(first_at=pl.col("first_at").min()).collect().lazy()
-    events = reading.events.collect(engine="streaming").lazy()
-    properties = [name for name in events.collect_schema().names() if name not in ("person_id", "occurred_at")]
+    engine, first_events = reading.engine, reading.first_events.collect().lazy()
+    firsts, events = engine.frame(first_events), engine.held(reading.events)
+    known = engine.frame(first_events.group_by("person_id").agg(first_at=pl.col("first_at").min()))
+    properties = sorted(set(events.collect_schema().names()) - {"person_id", "occurred_at"})
+    has_filters = any(isinstance(leaf, Filter) for leaf in leaves(cohort))
     for day in reading.days:
         window = Window.of_days(day - timedelta(days=KNOWN_FOR - 1), day, reading.zone)
-        at = pl.col("occurred_at")
-        last = (
-            events.filter(at >= window.start, at < window.end)
-            .sort("occurred_at")
-            .group_by("person_id")
-            .agg(pl.col(properties).last())
-        )
-        everybody = (
-            known.filter(pl.col("first_at") < window.end).select("person_id").join(last, "person_id", how="left")
-        )
+        everybody = known.filter(nw.col("first_at") < window.end).select("person_id")
+        if has_filters:
+            at = nw.col("occurred_at")
+            # Of several events at one instant the same one counts on every engine: the greatest.
+            last = events.filter(at >= window.start, at < window.end).unique(
+                ["person_id"], keep="last", order_by=["occurred_at", *properties]
+            )
+            everybody = everybody.join(last.drop("occurred_at"), on="person_id", how="left")
         told = collected(members(events, everybody, cohort, day, reading.zone, firsts=firsts))
         yield told.select("person_id", day=pl.lit(day))

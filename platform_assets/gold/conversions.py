@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date, timedelta
+from functools import partial
 
 import polars as pl
 from deltalake import DeltaTable
@@ -17,6 +18,7 @@ from platform_assets.semantics.engines import collected
 from platform_assets.semantics.identity import PERSONS, joined
 from platform_assets.silver import events, persons
 from platform_assets.table import MONEY, TIMESTAMP, Column, Plot, Table
+from resources.engine import Engine
 from resources.lake import retrying
 
 SPEC = Attribution()
@@ -93,18 +95,19 @@ _TIES = ("event_id", "source", "client_occurred_at")
 _CAMPAIGN = ("utm_source", "utm_medium", "utm_campaign")
 
 
-def transform(first: pl.LazyFrame, visits: pl.LazyFrame) -> pl.DataFrame:
+def transform(first: pl.LazyFrame, visits: pl.LazyFrame, engine: Engine) -> pl.DataFrame:
     """Rows of the table.
 
     Args:
         first: The orders, each at its first event: ``order_id``, ``event_id``, ``occurred_at``, ``person_id``,
             ``amount``, ``currency``, ``day``.
         visits: Rows of `gold/sessions`.
+        engine: What shares the orders out.
     """
     campaigns = visits.filter(pl.col("campaign_at").is_not_null())
     touches = campaigns.select("person_id", touch_id="session_id", touched_at="campaign_at")
     sales = first.select("order_id", "person_id", "amount", converted_at="occurred_at")
-    shares = collected(attributed(sales, touches, SPEC))
+    shares = collected(attributed(engine.frame(sales), engine.frame(touches), SPEC))
     orders = first.select("order_id", "event_id", "currency", "day").collect()
     known = campaigns.select("session_id", *_CAMPAIGN).collect()
     named = pl.coalesce(*(pl.when(pl.col(c) != "").then(pl.col(c)) for c in ("utm_medium", "utm_source", _CAMPAIGN[2])))
@@ -128,7 +131,7 @@ def rebuild(platform: Platform, window: Window) -> None:
     lake = platform.lake
     for day, span in platform.days(window).items():
 
-        def attempt(day: date = day, span: Window = span) -> None:
+        def attempt(engine: Engine, day: date = day, span: Window = span) -> None:
             handle = lake.open(TABLE)  # before all that is read: a rival that read later and wrote first is a conflict
             source, visits = lake.open(fact_events.TABLE), lake.open(sessions.TABLE)
             whose = lake.open(persons.TABLE)
@@ -136,13 +139,13 @@ def rebuild(platform: Platform, window: Window) -> None:
             stored = lake.scan(TABLE, handle=handle).select("order_id", "day").unique()
             here = _completed(platform, source, span).select("order_id")
             wanted = pl.concat([here, stored.filter(pl.col("day") == day).select("order_id")]).unique().collect()
-            first = _first(platform, source, whose, wanted)
+            first = _first(platform, source, whose, wanted, engine)
             places = stored.join(wanted.lazy(), on="order_id", how="semi").filter(pl.col("day") > day).collect()
             left = first.filter(pl.col("day") > day)
             moved = pl.concat([places["order_id"], left["order_id"]]).unique().sort()
             of_day = (pl.col("day") == day) | pl.col("order_id").is_in(moved.implode())
             kept = first.filter(of_day)
-            rows = transform(kept.lazy(), _visits(platform, visits, kept))
+            rows = transform(kept.lazy(), _visits(platform, visits, kept), engine)
             predicate = f"day = '{day}'"
             if not moved.is_empty():
                 predicate += f" OR order_id IN ({', '.join(_quoted(order) for order in moved)})"
@@ -152,7 +155,8 @@ def rebuild(platform: Platform, window: Window) -> None:
             platform.record(TABLE, span, sessions.TABLE, visits.version(), made, number)
             platform.record(TABLE, span, persons.TABLE, resolution, made, number)
 
-        retrying(f"rebuild of {TABLE.name}", attempt)
+        with platform.engine() as engine:
+            retrying(f"rebuild of {TABLE.name}", partial(attempt, engine))
 
 
 def stale(platform: Platform, ledger: pl.DataFrame, last_day: date) -> set[date]:
@@ -184,11 +188,13 @@ def _completed(platform: Platform, source: DeltaTable, window: Window | None = N
     return facts.filter(pl.col("event_name").is_in(_CONVERTING), pl.col("order_id").is_not_null())
 
 
-def _first(platform: Platform, source: DeltaTable, whose: DeltaTable, orders: pl.DataFrame) -> pl.DataFrame:
+def _first(
+    platform: Platform, source: DeltaTable, whose: DeltaTable, orders: pl.DataFrame, engine: Engine
+) -> pl.DataFrame:
     """Some orders at their first events, over all there is: `_FIRST`."""
     of_orders = _completed(platform, source).join(orders.lazy(), on="order_id", how="semi")
     told = of_orders.select("order_id", "occurred_at", "raw_id", "properties", *_TIES).collect(engine="streaming")
-    first = collected(deduplicated(told.lazy(), ties=_TIES))
+    first = collected(deduplicated(engine.frame(told.lazy()), ties=_TIES))
     text = {name: pl.col("properties").str.json_path_match(f"$.{name}") for name in ("amount", "currency")}
     zone = platform.settings.reporting_timezone
     known = platform.lake.scan(persons.TABLE, handle=whose).select(PERSONS.names())

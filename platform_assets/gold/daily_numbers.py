@@ -12,6 +12,7 @@ from datetime import date, datetime, timedelta
 from typing import Protocol
 from zoneinfo import ZoneInfo
 
+import narwhals as nw
 import polars as pl
 
 from partitions import Window
@@ -20,11 +21,13 @@ from platform_assets.gold.metric_files import Metric
 from platform_assets.platform import Platform
 from platform_assets.restatement import ripened, stale_histories, stale_identities
 from platform_assets.semantics.calendar import Interval, WeekStart, bucket_of, start_of
-from platform_assets.semantics.identity import PERSONS, joined
+from platform_assets.semantics.engines import Frame
+from platform_assets.semantics.identity import PERSONS, owned
 from platform_assets.semantics.watermark import is_closed, is_final
 from platform_assets.silver import activity_hours, person_firsts, persons, touched_hours
 from platform_assets.silver import events as silver
 from platform_assets.table import TIMESTAMP, Column, Plot, Table
+from resources.engine import Engine
 from resources.lake import retrying
 
 FINALITY = (
@@ -65,18 +68,21 @@ class Reading:
     """What a table's rows are computed from.
 
     Attributes:
-        events: What persons did in the days and around them: ``person_id``, and the columns asked for.
+        events: What persons did in the days and around them: ``person_id``, and the columns asked for; of the engine
+            that the settings name.
         days: The days wanted.
         zone: The reporting timezone.
         known_until: Up to when events are known: the watermark, or before the first event the days' beginning.
+        engine: Brings other rows to that engine.
         firsts: When each person did something for the first time (``person_id``, ``event_name``, ``first_at``), where
-            the table asks for it.
+            the table asks for it; of Polars.
     """
 
-    events: pl.LazyFrame
+    events: Frame
     days: list[date]
     zone: ZoneInfo
     known_until: datetime
+    engine: Engine
     firsts: pl.LazyFrame | None = None
 
     @property
@@ -118,7 +124,7 @@ class DailyNumber:
     compute: Callable[[Reading], pl.DataFrame]
     back: int = 0
     ahead: int = 0
-    keep: pl.Expr | None = None
+    keep: nw.Expr | None = None
     needs_firsts: bool = False
     reads_all_firsts: bool = False
     within: tuple[date, date] | None = None
@@ -172,7 +178,7 @@ class DailyNumber:
     def _rebuild(self, platform: Platform, days: list[date]) -> None:
         lake, zone = platform.lake, platform.settings.zone
 
-        def attempt() -> None:
+        def attempt(engine: Engine) -> None:
             if not lake.exists(self.table):  # a metric's file that was put beside the others while the stack is up
                 lake.create(self.table)
             handle = lake.open(self.table)  # before what is read: a rival that read later and wrote first is a conflict
@@ -183,17 +189,16 @@ class DailyNumber:
                 followed = lake.open(person_firsts.TABLE).transaction_version(silver.FOLLOWS) or 0
                 firsts = person_firsts.firsts_of_persons(platform)
             around = Window.of_days(days[0] - timedelta(days=self.back), days[-1] + timedelta(days=self.ahead), zone)
-            read = lake.scan(self.source, around, source)
-            read = read if self.keep is None else read.filter(self.keep)
-            known = lake.scan(persons.TABLE, handle=whose).select(PERSONS.names())
-            if self.source is activity_hours.TABLE:
-                acted = read.select("raw_id", "event_hour", *self.columns).unique()
-                owned = joined(persons.timed(platform, acted, known), known)
-            else:
-                owned = joined(read.select("raw_id", *self.columns), known)
-            events = owned.select("person_id", *self.columns)
+            of_hours = self.source is activity_hours.TABLE
+            columns = ("raw_id", "event_hour", *self.columns) if of_hours else ("raw_id", *self.columns)
+            acted = engine.scan(self.source, source, columns, around)
+            acted = acted if self.keep is None else acted.filter(self.keep)
+            known = engine.scan(persons.TABLE, whose, PERSONS.names())
+            if of_hours:
+                acted = persons.timed(platform, acted.unique(), known, engine)
+            events = owned(acted, known).select("person_id", *self.columns)
             known_until = watermark or Window.of_days(days[0], days[0], zone).start
-            rows = self.compute(Reading(events, days, zone, known_until, firsts))
+            rows = self.compute(Reading(events, days, zone, known_until, engine, firsts))
             rows = self._with_finality(rows, platform, days, watermark)
             made = lake.replace_days(self.table, handle, rows, days[0], days[-1])
             for day in days:
@@ -203,7 +208,8 @@ class DailyNumber:
                     platform.record(self.table, window, person_firsts.TABLE, followed, made, count)
                 platform.record(self.table, window, self.source, source.version(), made, count)
 
-        retrying(f"rebuild of {self.table.name}", attempt)
+        with platform.engine() as engine:
+            retrying(f"rebuild of {self.table.name}", lambda: attempt(engine))
 
     def _with_finality(
         self, rows: pl.DataFrame, platform: Platform, days: list[date], watermark: datetime | None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, fields
 
+import narwhals as nw
 import polars as pl
 
 from partitions import Window
@@ -101,8 +102,8 @@ def rows(reading: Reading, experiment: DatedExperiment) -> pl.DataFrame:
     for day in reading.days:
         if not experiment.first_day <= day <= experiment.last_day:
             continue
-        known = reading.events.filter(pl.col("occurred_at") < Window.of_days(day, day, reading.zone).end)
-        exposed = exposures(known.filter(pl.col("occurred_at") >= begun), experiment.exposure)
+        known = reading.events.filter(nw.col("occurred_at") < Window.of_days(day, day, reading.zone).end)
+        exposed = exposures(known.filter(nw.col("occurred_at") >= begun), experiment.exposure)
         told = results(sufficient_statistics(unit_metrics(exposed, known, experiment), experiment), experiment)
         found += [{"day": day, **asdict(row), "multiple_units": told.multiple_units} for row in told.rows]
     schema = {"day": pl.Date(), "experiment": pl.String(), "metric": pl.String(), "variant": pl.String()}

@@ -14,6 +14,7 @@ from platform_assets.platform import Platform
 from platform_assets.semantics.activity import HISTORY_DAYS, history_before, next_day
 from platform_assets.semantics.engines import collected
 from platform_assets.table import Table
+from resources.engine import POLARS, Engine
 from resources.lake import retrying
 
 
@@ -35,7 +36,7 @@ Stale = Callable[[Platform, pl.DataFrame, date], set[date]]
 
 
 def transform(
-    history: pl.LazyFrame, activity: pl.LazyFrame, days: Sequence[date], key: Sequence[str]
+    history: pl.LazyFrame, activity: pl.LazyFrame, days: Sequence[date], key: Sequence[str], engine: Engine = POLARS
 ) -> Iterator[pl.DataFrame]:
     """The histories of consecutive days, one frame a day: the key, ``history``, ``day``.
 
@@ -44,9 +45,11 @@ def transform(
         activity: The key, ``day`` of activity in those days.
         days: Consecutive days, in order.
         key: What has a history.
+        engine: What makes them.
     """
     for day in days:
-        rolled = collected(next_day(history, activity.filter(pl.col("day") == day), key))
+        active = engine.frame(activity.filter(pl.col("day") == day))
+        rolled = collected(next_day(engine.frame(history), active, key))
         yield rolled.with_columns(day=pl.lit(day))
         history = rolled.lazy()
 
@@ -56,7 +59,7 @@ def rebuild(
     window: Window,
     table: Table,
     key: Sequence[str],
-    read: Callable[[], Source],
+    read: Callable[[Engine], Source],
     stale: Stale,
 ) -> None:
     """Compute consecutive days of a table from their activity and the day before.
@@ -75,24 +78,32 @@ def rebuild(
     lake, zone = platform.lake, platform.settings.zone
     days = list(platform.days(window))
 
-    def attempt() -> None:
+    def attempt(engine: Engine) -> None:
         # Before the activity is read, so that a rival that read it later and wrote first is a conflict; and one a day:
         # a handle that has written stands at the newest version, and would notice no rival any more.
         handles = [lake.open(table) for _ in days]
-        source = read()
+        source = read(engine)
         activity = source.active(Window.of_days(days[0], days[-1], zone))
-        history = _before(platform, days[0], table, key, source, stale)
-        for handle, day, rows in zip(handles, days, transform(history, activity.lazy(), days, key), strict=True):
+        history = _before(platform, days[0], table, key, source, stale, engine)
+        found = transform(history, activity.lazy(), days, key, engine)
+        for handle, day, rows in zip(handles, days, found, strict=True):
             made = lake.replace_days(table, handle, rows.select(table.schema.names()), day, day)
             for upstream, version in source.versions:
                 day_window = Window.of_days(day, day, zone)
                 platform.record(table, day_window, upstream, version, made, rows.height)
 
-    retrying(f"rebuild of {table.name}", attempt)
+    with platform.engine() as engine:
+        retrying(f"rebuild of {table.name}", lambda: attempt(engine))
 
 
 def _before(
-    platform: Platform, day: date, table: Table, key: Sequence[str], source: Source, stale: Stale
+    platform: Platform,
+    day: date,
+    table: Table,
+    key: Sequence[str],
+    source: Source,
+    stale: Stale,
+    engine: Engine,
 ) -> pl.LazyFrame:
     lake, zone = platform.lake, platform.settings.zone
     yesterday = day - timedelta(days=1)
@@ -102,4 +113,4 @@ def _before(
     if is_there and yesterday not in stale(platform, ledger, yesterday):
         return lake.scan(table).filter(pl.col("day") == yesterday).select(*key, "history")
     reach = Window.of_days(day - timedelta(days=HISTORY_DAYS), yesterday, zone)
-    return collected(history_before(source.active(reach).lazy(), day, key)).lazy()
+    return collected(history_before(engine.frame(source.active(reach).lazy()), day, key)).lazy()

@@ -89,7 +89,7 @@ def rows(reading: Reading, spec: Lifecycle) -> pl.DataFrame:
     did = with_matches(lazy(reading.events), [("is_activity", spec.activity)]).filter(nw.col("is_activity"))
     active = person_buckets.of_days(did, spec.interval, spec.week_start)
     firsts = reading.first_events.group_by("person_id").agg(first_at=pl.col("first_at").min())
-    began = with_buckets(lazy(firsts), spec.interval, reading.zone, spec.week_start, instant="first_at")
+    began = with_buckets(reading.engine.frame(firsts), spec.interval, reading.zone, spec.week_start, instant="first_at")
     told = lifecycle_of_buckets(
         active, began.select("person_id", "bucket"), spec, starts[0], starts[-1], reading.zone, reading.known_until
     )

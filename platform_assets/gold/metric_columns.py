@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-import polars as pl
+import narwhals as nw
 
 from platform_assets.gold import fact_events
 from platform_assets.gold.metric_files import Metric, MetricFileError
@@ -34,14 +34,14 @@ def fact_columns(metric: Metric, references: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
-def of_names(predicates: Sequence[EventPredicate]) -> pl.Expr | None:
+def of_names(predicates: Sequence[EventPredicate]) -> nw.Expr | None:
     """Which events any of some predicates could match, by their names; None where one takes any event."""
     wanted: set[str] = set()
     for predicate in predicates:
         if predicate.events is None:
             return None
         wanted.update(predicate.events)
-    return pl.col("event_name").is_in(sorted(wanted))
+    return nw.col("event_name").is_in(sorted(wanted))
 
 
 def check_activity(metric: Metric, predicate: EventPredicate) -> None:

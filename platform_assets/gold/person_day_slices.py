@@ -12,8 +12,10 @@ from platform_assets.gold import histories, person_days
 from platform_assets.platform import Platform
 from platform_assets.restatement import day_end, stale_attributes_of_days
 from platform_assets.semantics.dimensions import as_it_was
+from platform_assets.semantics.engines import collected
 from platform_assets.silver import activity_hours, dimension_changes, persons, users
 from platform_assets.table import TIMESTAMP, Column, Table
+from resources.engine import Engine
 
 OF_EVENTS = ("platform", "country")
 """Dimensions whose values are the events' own."""
@@ -89,13 +91,14 @@ def rebuild(platform: Platform, window: Window) -> None:
     """Compute consecutive days from the hours' activity, users' plans and the day before; see `histories.rebuild`."""
     lake, zone = platform.lake, platform.settings.zone
 
-    def read() -> histories.Source:
+    def read(engine: Engine) -> histories.Source:
         source, whose = lake.open(activity_hours.TABLE), lake.open(persons.TABLE)
         known = lake.open(users.DIMENSION.table)
 
         def active(days: Window) -> pl.DataFrame:
             # Once, as the values of events and of users both read it.
-            acted = person_days.active_persons(platform, days, source, whose, OF_EVENTS).unique().collect().lazy()
+            active = person_days.active_persons(platform, days, source, whose, engine, OF_EVENTS)
+            acted = collected(active.unique()).lazy()
             versions = lake.scan(users.DIMENSION.table, handle=known).filter(
                 pl.col("valid_from") < days.end, pl.col("valid_to") > days.start
             )

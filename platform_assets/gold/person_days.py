@@ -14,9 +14,11 @@ from platform_assets.platform import Platform
 from platform_assets.publication import Reach
 from platform_assets.restatement import stale_histories, stale_identities
 from platform_assets.semantics.activity import HISTORY_DAYS, PERSON
-from platform_assets.semantics.identity import PERSONS, joined
+from platform_assets.semantics.engines import Frame, collected
+from platform_assets.semantics.identity import PERSONS, owned
 from platform_assets.silver import activity_hours, persons
 from platform_assets.table import Column, Table
+from resources.engine import Engine
 
 TABLE = Table(
     name="gold/person_days",
@@ -59,11 +61,12 @@ def transform(history: pl.LazyFrame, activity: pl.LazyFrame, days: list[date]) -
 def rebuild(platform: Platform, window: Window) -> None:
     """Compute consecutive days from the hours' activity and the day before; see `histories.rebuild`."""
 
-    def read() -> histories.Source:
+    def read(engine: Engine) -> histories.Source:
         source, whose = platform.lake.open(activity_hours.TABLE), platform.lake.open(persons.TABLE)
 
         def active(days: Window) -> pl.DataFrame:
-            return active_persons(platform, days, source, whose).select(*PERSON, "day").unique().collect()
+            active = active_persons(platform, days, source, whose, engine)
+            return collected(active.select(*PERSON, "day").unique())
 
         versions = [(activity_hours.TABLE, source.version()), (persons.TABLE, persons.resolution_of(whose))]
         return histories.Source(active, versions)
@@ -93,8 +96,13 @@ def stale_by_persons(platform: Platform, ledger: pl.DataFrame, last_day: date, t
 
 
 def active_persons(
-    platform: Platform, window: Window, source: DeltaTable, whose: DeltaTable, columns: Sequence[str] = ()
-) -> pl.LazyFrame:
+    platform: Platform,
+    window: Window,
+    source: DeltaTable,
+    whose: DeltaTable,
+    engine: Engine,
+    columns: Sequence[str] = (),
+) -> Frame:
     """Whose activity the hours of a window hold: ``person_id``, ``day``, ``columns``; rows may repeat.
 
     Args:
@@ -102,11 +110,10 @@ def active_persons(
         window: Whole days.
         source: `silver/activity_hours` at the version to read.
         whose: `silver/persons` at the version to read.
+        engine: What computes it, and what the rows are of.
         columns: Columns of the hours, wanted besides.
     """
-    lake = platform.lake
-    hours = lake.scan(activity_hours.TABLE, window, source)
-    active = hours.select("raw_id", "event_hour", "day", *columns).unique()
-    known = lake.scan(persons.TABLE, handle=whose).select(PERSONS.names())
-    times = persons.timed(platform, active, known)
-    return joined(times, known).select("person_id", "day", *columns)
+    active = engine.scan(activity_hours.TABLE, source, ("raw_id", "event_hour", "day", *columns), window)
+    known = engine.scan(persons.TABLE, whose, PERSONS.names())
+    times = persons.timed(platform, active.unique(), known, engine)
+    return owned(times, known).select("person_id", "day", *columns)

@@ -8,7 +8,7 @@ import polars as pl
 from platform_assets.gold.daily_numbers import LONGEST, DailyNumber, Reading, beginnings, daily_table, published
 from platform_assets.gold.metric_columns import ACTIVITY_COLUMNS, check_activity
 from platform_assets.gold.metric_files import Metric, MetricFileError
-from platform_assets.semantics.engines import lazy
+from platform_assets.semantics.engines import Frame, lazy
 from platform_assets.semantics.matching import with_matches
 from platform_assets.semantics.retention import Retention, retention_of_days
 from platform_assets.silver import activity_hours
@@ -87,10 +87,11 @@ def rows(reading: Reading, spec: Retention) -> pl.DataFrame:
         return pl.DataFrame(schema=dict(zip(wanted, dtypes, strict=True)))
     told = with_matches(lazy(reading.events), [("is_start", spec.start), ("is_return", spec.returning)])
     days = told.select("person_id", "day", "is_start", "is_return").filter(nw.col("is_start") | nw.col("is_return"))
-    firsts = None
+    firsts: Frame | None = None
     if spec.kind == "first_time":
         of_start = pl.lit(value=True) if spec.start.events is None else pl.col("event_name").is_in(spec.start.events)
         local = pl.col("first_at").dt.convert_time_zone(reading.zone.key).dt.date()
-        firsts = reading.first_events.filter(of_start).group_by("person_id").agg(first_day=local.min())
+        began = reading.first_events.filter(of_start).group_by("person_id").agg(first_day=local.min())
+        firsts = reading.engine.frame(began)
     told_of = retention_of_days(days, spec, starts[0], starts[-1], reading.zone, reading.known_until, firsts=firsts)
     return told_of.rename({"cohort": "day"}).filter(pl.col("day").is_in(starts))

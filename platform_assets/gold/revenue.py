@@ -16,7 +16,7 @@ from platform_assets.gold import orders
 from platform_assets.platform import Platform
 from platform_assets.publication import Metric, Publication, Reach
 from platform_assets.semantics.calendar import starts
-from platform_assets.semantics.engines import collected
+from platform_assets.semantics.engines import Frame, collected, lazy
 from platform_assets.semantics.identity import PERSONS, joined
 from platform_assets.semantics.revenue import revenue, with_cohorts
 from platform_assets.silver import persons
@@ -82,7 +82,7 @@ PUBLISHES = Publication(
 """The numbers that go into `gold/published_numbers`: of each day and currency, all cohorts together."""
 
 
-def transform(entries: pl.LazyFrame, zone: ZoneInfo) -> pl.DataFrame:
+def transform(entries: Frame, zone: ZoneInfo) -> pl.DataFrame:
     """Rows of the table, of all days.
 
     Args:
@@ -109,9 +109,9 @@ def rebuild(platform: Platform, window: Window) -> None:
         handle = lake.open(TABLE)  # before the orders are read: a rival that read later and wrote first is a conflict
         source, whose = lake.open(orders.TABLE), lake.open(persons.TABLE)
         resolution = persons.resolution_of(whose)
-        rows = transform(_entries(lake, source, whose), platform.settings.zone).filter(
-            pl.col("day").is_between(first, last)
-        )
+        with platform.engine() as engine:
+            rows = transform(engine.frame(_entries(lake, source, whose)), platform.settings.zone)
+        rows = rows.filter(pl.col("day").is_between(first, last))
         made = lake.replace_days(TABLE, handle, rows, first, last)
         for day, span in days.items():
             number = rows.filter(day=day).height
@@ -154,7 +154,7 @@ class _Held:
 @lru_cache(maxsize=2)
 def _differing(lake: Lake, zone: ZoneInfo, source: _Held, whose: _Held, revenues: _Held) -> frozenset[date]:
     """The days whose rows are not what the orders and persons give."""
-    wanted = transform(_entries(lake, source.handle, whose.handle), zone)
+    wanted = transform(lazy(_entries(lake, source.handle, whose.handle)), zone)
     stored = lake.scan(TABLE, handle=revenues.handle).collect()
     differing = [
         one.join(other, on=TABLE.schema.names(), how="anti", nulls_equal=True)["day"]

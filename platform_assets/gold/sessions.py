@@ -14,7 +14,7 @@ from platform_assets.platform import Platform
 from platform_assets.publication import Reach
 from platform_assets.restatement import stale_sessions
 from platform_assets.semantics.calendar import starts
-from platform_assets.semantics.engines import collected
+from platform_assets.semantics.engines import Frame, collected
 from platform_assets.semantics.identity import PERSONS, joined
 from platform_assets.semantics.sessions import Sessions, sessions
 from platform_assets.silver import activity_hours, events, persons
@@ -142,7 +142,7 @@ _LOOK_BACK = timedelta(hours=2)
 _LONGEST = SPEC.longest or timedelta(hours=24)
 
 
-def transform(acted: pl.LazyFrame, platform: Platform) -> pl.DataFrame:
+def transform(acted: Frame, platform: Platform) -> pl.DataFrame:
     """Rows of the table, and of the days around.
 
     Args:
@@ -171,7 +171,8 @@ def rebuild(platform: Platform, window: Window) -> None:
             activity = lake.open(activity_hours.TABLE).version()
             source, whose = lake.open(fact_events.TABLE), lake.open(persons.TABLE)
             resolution = persons.resolution_of(whose)
-            told = transform(_reaching(platform, span, source, whose).lazy(), platform)
+            with platform.engine() as engine:
+                told = transform(engine.frame(_reaching(platform, span, source, whose).lazy()), platform)
             rows = told.filter(day=day)
             made = lake.replace_days(TABLE, handle, rows, day, day)
             known = lake.scan(REACHES, handle=reaches).filter(pl.col("day") == day).collect()

@@ -13,9 +13,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+import narwhals as nw
 import numpy as np
 import polars as pl
 
+from platform_assets.semantics.engines import Frame, engine_of, lazy
 from platform_assets.semantics.events import is_id
 
 CLAIM = timedelta(days=30)
@@ -176,6 +178,32 @@ def joined(rows: pl.LazyFrame, whose: pl.LazyFrame, at: str = "occurred_at") -> 
     owned = pl.col("owner").is_not_null() & (pl.col(at) < pl.col("valid_to"))
     person = pl.when(owned).then("owner").otherwise("raw_id")
     return found.with_columns(person_id=person).drop("owner", "valid_from", "valid_to", strict=False)
+
+
+def owned(rows: Frame, whose: Frame, at: str = "occurred_at") -> Frame:
+    """`joined`, on any engine.
+
+    Args:
+        rows: ``raw_id`` and an instant.
+        whose: `PERSONS`, of the same engine.
+        at: The column of the instant, not null.
+    """
+    if engine_of(rows) == "polars":
+        return lazy(joined(nw.to_native(rows), nw.to_native(whose), at))
+    # Not every engine has a join as of a time. Made to cover all time, the intervals of an id are met once each.
+    until = nw.col("valid_from").shift(-1).over("raw_id", order_by="valid_from")
+    before = nw.col("valid_from").shift(1).over("raw_id", order_by="valid_from")
+    spans = whose.with_columns(until=until, before=before).rename({"person_id": "owner"})
+    instant, since = nw.col(at), nw.col("valid_from")
+    has_begun = nw.col("before").is_null() | (since <= instant)
+    goes_on = nw.col("until").is_null() | (instant < nw.col("until"))
+    is_owned = (since <= instant) & (instant < nw.col("valid_to"))
+    return (
+        rows.join(spans, on="raw_id", how="left")
+        .filter(since.is_null() | (has_begun & goes_on))
+        .with_columns(person_id=nw.when(is_owned).then(nw.col("owner")).otherwise(nw.col("raw_id")))
+        .drop("owner", "valid_from", "valid_to", "until", "before")
+    )
 
 
 @dataclass(frozen=True)

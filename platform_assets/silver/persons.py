@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import narwhals as nw
 import polars as pl
 from deltalake import DeltaTable
 
 from platform_assets.platform import Platform
 from platform_assets.semantics import identity
 from platform_assets.semantics.activity import is_activity
+from platform_assets.semantics.engines import Frame, collected, lazy
 from platform_assets.semantics.events import raw_id
 from platform_assets.silver import activity_hours, events, identity_links
 from platform_assets.table import TIMESTAMP, Column, Table
+from resources.engine import POLARS, Engine
 from resources.lake import Writer, retrying
 
 BUCKETS = 16
@@ -125,14 +128,14 @@ def touched_days(platform: Platform, ids: pl.Series, before: pl.DataFrame, after
     """The days on which the activity of some raw ids belongs to another person than before: ``day``, ``raw_ids``."""
     of_ids = pl.col("raw_id").is_in(ids.implode())
     active = platform.lake.scan(activity_hours.TABLE).filter(of_ids).select("raw_id", "event_hour", "day").unique()
-    times = timed(platform, active, pl.concat([before, after]).lazy())
+    times = nw.to_native(timed(platform, lazy(active), lazy(pl.concat([before, after])), POLARS))
     old = identity.joined(times, before.lazy().select(identity.PERSONS.names())).rename({"person_id": "old"})
     new = identity.joined(old, after.lazy().select(identity.PERSONS.names()))
     moved = new.filter(pl.col("old") != pl.col("person_id"))
     return moved.group_by("day").agg(raw_ids=pl.col("raw_id").n_unique().cast(pl.Int64)).sort("day").collect()
 
 
-def timed(platform: Platform, activity: pl.LazyFrame, persons: pl.LazyFrame) -> pl.LazyFrame:
+def timed(platform: Platform, activity: Frame, persons: Frame, engine: Engine) -> Frame:
     """Hours of activity with an instant in each, ``occurred_at``, that tells whose they are.
 
     In an hour in which an id changes hands, each of its events speaks for itself; everywhere else the hour's beginning
@@ -143,16 +146,15 @@ def timed(platform: Platform, activity: pl.LazyFrame, persons: pl.LazyFrame) -> 
         activity: ``raw_id``, ``event_hour``, ``day``; any more columns are events' (platform, country), and an event
             speaks only for the row that has its values.
         persons: ``raw_id``, ``valid_from``.
+        engine: What both are of.
     """
     names = activity.collect_schema().names()
     others = [name for name in names if name not in {"raw_id", "event_hour", "day"}]
-    turns = (
-        persons.filter(pl.col("valid_from").dt.truncate("1h") != pl.col("valid_from"))
-        .select("raw_id", event_hour=pl.col("valid_from").dt.truncate("1h"))
-        .unique()
-    )
-    split = activity.join(turns, on=["raw_id", "event_hour"], how="semi").collect()
-    plain = activity.join(turns, on=["raw_id", "event_hour"], how="anti").with_columns(occurred_at="event_hour")
+    hour = nw.col("valid_from").dt.truncate("1h")
+    turns = persons.filter(hour != nw.col("valid_from")).select("raw_id", event_hour=hour).unique()
+    split = collected(activity.join(turns, on=["raw_id", "event_hour"], how="semi"))
+    plain = activity.join(turns, on=["raw_id", "event_hour"], how="anti")
+    plain = plain.with_columns(occurred_at=nw.col("event_hour"))
     if split.is_empty():
         return plain
     settings, dates = platform.settings, split["event_hour"].dt.date().unique()
@@ -168,4 +170,4 @@ def timed(platform: Platform, activity: pl.LazyFrame, persons: pl.LazyFrame) -> 
         )
     )
     each = split.lazy().join(told, on=["raw_id", "event_hour", "day", *others], nulls_equal=True)
-    return pl.concat([plain, each.select(*names, "occurred_at")])
+    return nw.concat([plain, engine.frame(each.select(*names, "occurred_at"))])

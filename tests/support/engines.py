@@ -9,9 +9,11 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
-import duckdb
+import narwhals as nw
 import polars as pl
 import pytest
+
+from resources.engine import Spark, in_duckdb, spark_session
 
 Native = Callable[[pl.DataFrame], Any]
 ENGINES = ("polars", "duckdb", "spark")
@@ -23,35 +25,32 @@ def native_frames(engine: str) -> Iterator[Native]:
     if engine == "polars":
         yield lambda frame: frame.lazy()
     elif engine == "duckdb":
-        with duckdb.connect() as connection:
-            connection.execute("SET TimeZone = 'UTC'")
-            yield lambda frame: connection.from_arrow(frame.to_arrow())
+        with in_duckdb() as duckdb:
+            yield lambda frame: nw.to_native(duckdb.frame(frame.lazy()))
     else:
-        yield _in_spark
+        spark = Spark(_spark())
+        yield lambda frame: nw.to_native(spark.frame(frame.lazy()))
 
 
-def _in_spark(frame: pl.DataFrame) -> Any:
-    table = frame.to_arrow()
-    if frame.is_empty():  # it tells the schema of rows only
-        from pyspark.sql.pandas.types import from_arrow_schema
+@cache
+def spark_remote() -> str:
+    """Where a Sail server with two workers listens, which lives as long as the tests."""
+    os.environ.update(SAIL_MODE="local-cluster", SAIL_CLUSTER__WORKER_INITIAL_COUNT="2", RUST_LOG="error")
+    from pysail.spark import SparkConnectServer
 
-        return _spark().createDataFrame([], from_arrow_schema(table.schema))
-    return _spark().createDataFrame(table)
+    server = SparkConnectServer()
+    server.start(background=True)
+    _servers.append(server)
+    return f"sc://127.0.0.1:{server.listening_address[1]}"
+
+
+_servers: list[object] = []
+"""A server would stop with the last reference to it."""
 
 
 @cache
 def _spark() -> Any:
-    """A session of a Sail server with two workers, which lives as long as the tests."""
-    os.environ.update(SAIL_MODE="local-cluster", SAIL_CLUSTER__WORKER_INITIAL_COUNT="2", RUST_LOG="error")
-    from pysail.spark import SparkConnectServer
-    from pyspark.sql import SparkSession
-
-    server = SparkConnectServer()
-    server.start(background=True)
     with pytest.MonkeyPatch.context() as patch:
         # Where the main module is no file, as in a worker of pytest-xdist, pyspark takes the tests for its own.
         patch.setattr(sys.modules["__main__"], "__file__", __file__, raising=False)
-        session: Any = SparkSession.builder.remote(f"sc://localhost:{server.listening_address[1]}").getOrCreate()
-    session.conf.set("spark.sql.session.timeZone", "UTC")
-    session.headwater_server = server  # it would stop with its last reference
-    return session
+        return spark_session(spark_remote())

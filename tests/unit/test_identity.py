@@ -12,9 +12,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from platform_assets.semantics.engines import collected, lazy
 from platform_assets.semantics.events import is_id, raw_id
-from platform_assets.semantics.identity import CLAIM, LINKS, PERSONS, impact, in_force, joined, links, persons, thinned
+from platform_assets.semantics.identity import (
+    CLAIM,
+    LINKS,
+    PERSONS,
+    impact,
+    in_force,
+    joined,
+    links,
+    owned,
+    persons,
+    thinned,
+)
 from support.drawn import drawn
+from support.engines import Native
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -294,3 +307,23 @@ def test_the_raw_id_of_an_event(anonymous: str | None, user: str | None, told: s
 def test_an_unlink_before_its_link_takes_nothing_back() -> None:
     found = in_force(frame([unlink("a:x", "u:1", 1), login("x", "1", 2), login("x", "1", 1)])).collect()
     assert found["seen_at"].to_list() == [at(2)]
+
+
+def test_every_engine_joins_persons_as_of_a_time(native: Native) -> None:
+    ends = [at(day) for day in (2, 5, 5, 9, 12, 9000)]
+    whose = pl.DataFrame(
+        [
+            ("a:1", ends[0], ends[1], "u:x"),
+            ("a:1", ends[2], ends[3], "u:y"),
+            ("a:1", ends[4], ends[5], "u:x"),  # after a time in which it was nobody's
+            ("a:2", ends[0], ends[3], "u:z"),
+        ],
+        schema=PERSONS,
+        orient="row",
+    )
+    times = [(raw_id, at(day + off)) for raw_id in ("a:1", "a:2", "u:x") for day in range(15) for off in (0, 1e-9)]
+    rows = pl.DataFrame(times, schema={"raw_id": pl.String, "occurred_at": LINKS["seen_at"]}, orient="row")
+    wanted = joined(rows.lazy(), whose.lazy()).collect().sort(pl.all())
+    found = collected(owned(lazy(native(rows)), lazy(native(whose)))).select(wanted.columns)
+    assert set(wanted["person_id"]) == {"a:1", "a:2", "u:x", "u:y", "u:z"}
+    assert found.sort(pl.all()).equals(wanted)

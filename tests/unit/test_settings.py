@@ -47,6 +47,7 @@ def test_secrets_are_not_shown() -> None:
             "kafka_sasl_password": "hush",
             "lake_options": {"secret_access_key": "hush"},
             "kafka_client_options": {"ssl.key.password": "hush"},
+            "spark_remote": "sc://spark:15002/;token=hush",
         }
     )
     assert "hush" not in repr(settings)
@@ -62,6 +63,9 @@ def test_secrets_are_not_shown() -> None:
         ("allowed_lateness", "soon", "duration"),
         ("micro_batch_records", "0", "greater than or equal to 1"),
         ("start_at", "yesterday", "'earliest' or 'latest'"),
+        ("engine", "pandas", "'polars', 'duckdb' or 'spark'"),
+        ("engine", "spark", r"needs spark_remote: set HEADWATER_SPARK_REMOTE=sc://host:port"),
+        ("spark_remote", "127.0.0.1:15002", r"'127\.0\.0\.1:15002' is no Spark Connect server; write sc://host:port"),
     ],
 )
 def test_a_wrong_value_is_named_with_its_field(
