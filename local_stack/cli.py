@@ -176,6 +176,12 @@ def _why(options: argparse.Namespace, console: Console) -> int:
     return answer(settings, console, options.metric, options.day, options.slice, options.at)
 
 
+def _webhook(options: argparse.Namespace, console: Console) -> int:
+    from local_stack.webhook import listen  # noqa: PLC0415
+
+    return listen(options.port, console)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="headwater", description="The Headwater data platform.")
     commands = parser.add_subparsers(required=True, metavar="command")
@@ -219,6 +225,9 @@ def _parser() -> argparse.ArgumentParser:
     why.add_argument("day", type=date.fromisoformat, help="first day of its window, in the reporting timezone")
     why.add_argument("--slice", default="", help="of which slice, as in platform=ios (default: the total)")
     why.add_argument("--at", type=datetime.fromisoformat, help="also say what it was as known at this instant")
+
+    webhook = add("webhook", _webhook, "receive alerts on this machine, and print them")
+    webhook.add_argument("--port", type=int, default=9099, help="default: 9099")
 
     dictionary = add("dictionary", _dictionary, f"write {DICTIONARY} and {DATA_MODEL} from the tables' declarations")
     dictionary.add_argument("--check", action="store_true", help="only say whether they are up to date")

@@ -462,9 +462,10 @@ class _Running:
 
     def _make_instance(self) -> None:
         """Make Dagster's databases, once, before anything uses them: two processes at it at once break them."""
-        if not (self._stack.dagster_home / "history").exists():
+        if not (self._stack.dagster_home / "event_log.db").exists():
             with _instance(self._stack.dagster_home) as instance:
                 instance.get_run_ids(limit=1)
+                instance.get_asset_keys(limit=1)
 
     def watch(self) -> None:
         """Look after the parts until one ends.
@@ -869,9 +870,9 @@ class _Running:
 
 @contextmanager
 def _instance(home: Path) -> Iterator[DagsterInstance]:
-    import dagster as dg  # noqa: PLC0415 - see `_Running.start`
+    from local_stack.instance import instance_of  # noqa: PLC0415 - see `_Running.start`
 
-    with dg.DagsterInstance.from_config(str(home)) as instance:
+    with instance_of(home) as instance:
         yield instance
 
 

@@ -324,7 +324,7 @@ def settings_table() -> str:
 
 
 def _iso8601(value: timedelta) -> str:
-    for unit, seconds in (("D", 86_400), ("M", 60), ("S", 1)):
+    for unit, seconds in (("D", 86_400), ("H", 3_600), ("M", 60), ("S", 1)):
         if value % timedelta(seconds=seconds) == timedelta(0):
             return f"P{'' if unit == 'D' else 'T'}{value // timedelta(seconds=seconds)}{unit}"
     return f"PT{value.total_seconds()}S"

@@ -207,9 +207,12 @@ def of_checks(
             continue
         _, table, name = cause.split(":")
         known, last = standing.get(cause), newest.get(cause)
-        severity, seen = ("error", "") if known is None else (known.severity, known.seen)
+        severity: Severity = "error"
+        seen = ""
         if last is not None:
             severity, seen = last.severity, last.description
+        elif known is not None:
+            severity, seen = known.severity, known.seen
         yield Condition(
             cause=cause,
             kind=incidents.CHECK_FAILED,
@@ -554,7 +557,7 @@ def _of_rates(platform: Platform, now: datetime) -> Iterator[Condition]:
                 severity="error" if kind is incidents.DEAD_LETTERS else "warning",
                 owner=OWNER,
                 title=f"{records / total:.0%} of topic {topic} is {outcome.replace('_', '-')}",
-                seen=f"{records:,} of the last {total:,} records ({settings.alert_rate_window}); {limit:.0%} is accepted",
+                seen=f"{records:,} of {total:,} records that arrived lately; {limit:.0%} is accepted",
                 since=now,
                 path=f"/assets/{table}",
                 asset=table,
