@@ -421,6 +421,7 @@ class _Running:
             "start_date": state.start_date,
             "kafka_bootstrap_servers": state.kafka,
             "landing_url": given.landing_url or str(stack.landing),
+            "ui_url": given.ui_url if "ui_url" in given.model_fields_set else self._url,
         }
         self._settings = given.model_copy(update=update)
         # Else librdkafka writes its remarks between our lines.

@@ -1,6 +1,6 @@
 """Alerts in tests: a platform whose messages go to a webhook on this machine."""
 
-from __future__ import annotations
+# Dagster reads the annotation of `context` when an op is made: no `from __future__ import annotations` here.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
