@@ -1,6 +1,6 @@
 # Headwater. `make help` lists what there is.
 #
-# Variables: PORT, KAFKA_PORT, POSTGRES_PORT, REGISTRY_PORT, HOST, RATE (events a second), VAR (the stack's folder), ARGS (more).
+# Variables: PORT, KAFKA_PORT, POSTGRES_PORT, REGISTRY_PORT, METRICS_PORT, HOST, RATE (events a second), VAR (the stack's folder), ARGS (more).
 
 PYTHON ?= python3.11
 VENV := .venv
@@ -11,7 +11,7 @@ MADE := $(VENV)/.made-from-lock
 STACK := $(if $(VAR),--var $(VAR))
 UP := $(STACK) $(if $(HOST),--host $(HOST)) $(if $(PORT),--port $(PORT)) \
 	$(if $(KAFKA_PORT),--kafka-port $(KAFKA_PORT)) $(if $(POSTGRES_PORT),--postgres-port $(POSTGRES_PORT)) \
-	$(if $(REGISTRY_PORT),--registry-port $(REGISTRY_PORT)) \
+	$(if $(REGISTRY_PORT),--registry-port $(REGISTRY_PORT)) $(if $(METRICS_PORT),--metrics-port $(METRICS_PORT)) \
 	$(if $(RATE),--rate $(RATE)) $(ARGS)
 
 .PHONY: help up down reset test test-slow lint bench doctor load late break plan env

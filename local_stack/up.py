@@ -80,6 +80,7 @@ class Options:
         kafka_port: Port of the embedded broker, on loopback.
         postgres_port: Port of the embedded database, on loopback.
         registry_port: Port of the embedded schema registry, on loopback.
+        metrics_port: Port of the metrics for Prometheus, on the web UI's address.
         database: Whether to start the embedded database, where the settings name no other.
         rate: Simulated events per second; 0 for none.
         simulate: Send simulated traffic to a Kafka of your own, too.
@@ -93,6 +94,7 @@ class Options:
     kafka_port: int = 9092
     postgres_port: int = 5433
     registry_port: int = 8081
+    metrics_port: int = 9464
     database: bool = True
     rate: float = 2.0
     simulate: bool = False
@@ -303,7 +305,10 @@ def refuse_where_it_cannot(stack: Stack, options: Options, *, embedded: bool) ->
     if free < _DISK_BYTES:
         msg = f"{free / 2**30:.1f} GB are free on the disk of {existing}; {_DISK_BYTES / 2**30:.0f} GB are needed"
         raise StackRefused(msg)
-    wanted = [(options.host, options.port, "PORT", "the web UI")]
+    wanted = [
+        (options.host, options.port, "PORT", "the web UI"),
+        (options.host, options.metrics_port, "METRICS_PORT", "the metrics"),
+    ]
     if embedded:
         wanted.append((LOOPBACK, options.kafka_port, "KAFKA_PORT", "the broker"))
         if options.database and Settings().oltp_url is None:
@@ -454,6 +459,7 @@ class _Running:
         self._prepare_lake(Platform.from_settings(self._settings))
         self._await_web(web_began)
         self._start_daemon()
+        self._start_metrics()
         if self._settings.oltp_url is not None and self._settings.oltp_changes_topic is not None:
             self._start_relay()
         if self._options.rate > 0 and (self._state.embedded or self._options.simulate):
@@ -492,6 +498,7 @@ class _Running:
         self._stop_child("shop", 5)
         self._stop_child("relay", 10)
         self._stop_child("daemon", 5)
+        self._stop_child("metrics", 2)
         if "code" in self._children:
             self._cancel_runs()
         self._stop_child("web", 3)
@@ -648,6 +655,17 @@ class _Running:
 
             daemon.await_ready(not_ready, _READY_SECONDS)
         self._told.ready("daemon", "sensors, schedules and backfills are running", began)
+
+    def _start_metrics(self) -> None:
+        began = time.monotonic()
+        where = ("--host", self._options.host, "--port", str(self._options.metrics_port))
+        metrics = self._child("metrics", sys.executable, "-m", "local_stack.cli", "metrics", *where)
+        metrics.start()
+        with self._told.starting("metrics"):
+            metrics.await_ready(
+                lambda: None if b"metrics on " in metrics.said() else "it does not listen yet", _READY_SECONDS
+            )
+        self._told.ready("metrics", f"http://{self._options.host}:{self._options.metrics_port}/metrics", began)
 
     def _start_traffic(self) -> None:
         from resources.kafka import KafkaSource  # noqa: PLC0415

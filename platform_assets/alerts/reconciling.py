@@ -105,6 +105,11 @@ def standing_incidents(lake: Lake) -> dict[str, Incident]:
     return {incident.cause: incident for incident in incidents.from_frame(rows)}
 
 
+def pending(lake: Lake, sinks: Sequence[str]) -> dict[str, int]:
+    """How many messages each sink has not taken yet, by its name."""
+    return {name: len(state.pending) for name, state in _states(lake, sinks).items()}
+
+
 def _states(lake: Lake, sinks: Sequence[str]) -> dict[str, SinkState]:
     """How each sink does, by the tables."""
     if not sinks:
