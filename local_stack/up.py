@@ -458,13 +458,15 @@ class _Running:
         self._start_web(code)
         self._prepare_lake(Platform.from_settings(self._settings))
         self._await_web(web_began)
-        self._start_daemon()
+        metrics_began = time.monotonic()
         self._start_metrics()
+        self._start_daemon()
         if self._settings.oltp_url is not None and self._settings.oltp_changes_topic is not None:
             self._start_relay()
         if self._options.rate > 0 and (self._state.embedded or self._options.simulate):
             self._start_traffic()
             self._deliver()
+        self._await_metrics(metrics_began)
         self._say_where(time.monotonic() - began)
 
     def _make_instance(self) -> None:
@@ -657,10 +659,12 @@ class _Running:
         self._told.ready("daemon", "sensors, schedules and backfills are running", began)
 
     def _start_metrics(self) -> None:
-        began = time.monotonic()
+        """Start the metrics' server, and do not wait for it: what loads meanwhile is the rest."""
         where = ("--host", self._options.host, "--port", str(self._options.metrics_port))
-        metrics = self._child("metrics", sys.executable, "-m", "local_stack.cli", "metrics", *where)
-        metrics.start()
+        self._child("metrics", sys.executable, "-m", "local_stack.cli", "metrics", *where).start()
+
+    def _await_metrics(self, began: float) -> None:
+        metrics = self._children["metrics"]
         with self._told.starting("metrics"):
             metrics.await_ready(
                 lambda: None if b"metrics on " in metrics.said() else "it does not listen yet", _READY_SECONDS
