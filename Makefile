@@ -54,13 +54,13 @@ load: $(MADE) ## Load a file of your own events (FILE=events.csv MAPPING=mapping
 	@$(BIN)/headwater load $(FILE) --mapping $(MAPPING) $(ARGS)
 
 late: $(MADE) ## Send one event of three days ago (DAYS=), and watch its days being restated
-	@$(BIN)/python -m local_stack.tour late $(if $(DAYS),--days $(DAYS))
+	@$(BIN)/python -m local_stack.tour late $(STACK) $(if $(DAYS),--days $(DAYS))
 
 break: $(MADE) ## Take an hour out of silver/outcomes, and watch the check find it
-	@$(BIN)/python -m local_stack.tour break
+	@$(BIN)/python -m local_stack.tour break $(STACK)
 
 plan: $(MADE) ## Give a user of the database another plan, and watch silver/users get a version
-	@$(BIN)/python -m local_stack.tour plan
+	@$(BIN)/python -m local_stack.tour plan $(STACK)
 
 env: $(MADE) ## Set up the environment, .venv, from requirements.lock
 

@@ -189,6 +189,34 @@ def _webhook(options: argparse.Namespace, console: Console) -> int:
     return listen(options.port, console)
 
 
+def _day(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError as error:
+        msg = f"{text!r} is no day; write it as 2026-11-20"
+        raise argparse.ArgumentTypeError(msg) from error
+
+
+def _instant(text: str) -> datetime:
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError as error:
+        msg = f"{text!r} is no time; write it as 2026-11-21T09:00"
+        raise argparse.ArgumentTypeError(msg) from error
+
+
+def _api(options: argparse.Namespace, console: Console) -> int:
+    from local_stack.serving import serve  # noqa: PLC0415
+
+    return serve(Stack.at(options.var).settings(), console, options.host, options.port)
+
+
+def _sql(options: argparse.Namespace, console: Console) -> int:
+    from local_stack.serving import ask  # noqa: PLC0415
+
+    return ask(Stack.at(options.var).settings(), console, options.query)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="headwater", description="The Headwater data platform.")
     commands = parser.add_subparsers(required=True, metavar="command")
@@ -230,9 +258,18 @@ def _parser() -> argparse.ArgumentParser:
 
     why = add("why", _why, "say what a number was first published as, and why it is different now")
     why.add_argument("metric", help="its name, as in active_users.dau")
-    why.add_argument("day", type=date.fromisoformat, help="first day of its window, in the reporting timezone")
-    why.add_argument("--slice", default="", help="of which slice, as in platform=ios (default: the total)")
-    why.add_argument("--at", type=datetime.fromisoformat, help="also say what it was as known at this instant")
+    why.add_argument("day", type=_day, help="first day of its window, in the reporting timezone: 2026-11-20")
+    why.add_argument(
+        "--slice", default="", help="of which slice, as in dimension=platform,value=ios (default: the total)"
+    )
+    why.add_argument("--at", type=_instant, help="also say what it was as known at this instant: 2026-11-21T09:00")
+
+    api = add("api", _api, "serve published numbers over HTTP (HEADWATER_API_TOKENS)")
+    api.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
+    api.add_argument("--port", type=int, default=8080, help="port to listen on (default: 8080)")
+
+    sql = add("sql", _sql, "ask the lake by SQL; gold/funnels/checkout is gold.funnels_checkout")
+    sql.add_argument("query", help="one SELECT of DuckDB's SQL")
 
     metrics = add("metrics", _metrics, "serve metrics for Prometheus until Ctrl-C")
     metrics.add_argument("--host", default="127.0.0.1", help="default: 127.0.0.1")

@@ -17,7 +17,16 @@ import dagster as dg
 from local_stack.simulator import World, history, produce_history
 from partitions import Window
 from platform_assets.bronze import client_events
-from platform_assets.gold import active_users, fact_events, live_metrics, person_days
+from platform_assets.gold import (
+    active_users,
+    active_users_by_slice,
+    conversions,
+    fact_events,
+    live_metrics,
+    person_day_slices,
+    person_days,
+    sessions,
+)
 from platform_assets.identity_assets import persons_metadata
 from platform_assets.platform import Platform
 from platform_assets.quality.metadata import partition_metadata
@@ -31,8 +40,19 @@ Progress = Callable[[str, float], None]
 
 _DAY = timedelta(days=1)
 
-_COMPUTED = (activity_hours, identity_links, person_days, active_users, fact_events)
-"""The tables that are computed from silver, in order."""
+_COMPUTED = (
+    activity_hours,
+    identity_links,
+    person_days,
+    active_users,
+    fact_events,
+    sessions,
+    conversions,
+    person_day_slices,
+    active_users_by_slice,
+)
+"""The tables that are computed from silver, in order. Metrics of files, and revenue, whose orders come with the relay,
+are left to the sensor."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +132,7 @@ def take_in(platform: Platform, source: RecordSource, records: int, told: Progre
 
 
 def compute(platform: Platform, past: Past, told: Progress) -> None:
-    """Compute activity, person-days, active users and facts of all the past."""
+    """Compute activity, persons, and what gold has of all the past, as `_COMPUTED` says."""
     for number, module in enumerate(_COMPUTED):
         told(f"computing {module.TABLE.name}", number / len(_COMPUTED))
         module.rebuild(platform, past.window)

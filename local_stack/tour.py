@@ -9,6 +9,7 @@ import argparse
 import sys
 import uuid
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import msgspec
 import psycopg
@@ -86,9 +87,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=["late", "break", "plan"])
     parser.add_argument("--days", type=float, default=3, help="how late `late` is (default: 3)")
+    parser.add_argument("--var", type=Path, help="the stack's folder (default: var in the project)")
     options = parser.parse_args(arguments)
     what = options.what
-    settings, now = Stack.at(None).settings(), datetime.now(UTC)
+    settings, now = Stack.at(options.var).settings(), datetime.now(UTC)
     if what == "late":
         sys.stdout.write(f"Sent one event of {send_late(settings, now, options.days):%Y-%m-%d %H:%M} UTC.\n")
     elif what == "plan":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import date, datetime
 
+import polars as pl
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as Shown
@@ -44,14 +45,23 @@ def answer(
     published = published_from(platform, start)
     ends = published.filter(metric=metric, slice=slice)["window_end"]
     if ends.is_empty():
-        named = [f"{name} ({of})" if of else name for name, of in published.select("metric", "slice").iter_rows()]
-        known = f"published of windows from then on: {', '.join(named)}" if named else "nothing begins then"
         asked = f"{metric} ({slice})" if slice else metric
+        known = _known(published, metric, day)
         console.print(f"[red]{escape(f'{asked} of {day} was never published; {known}')}[/]", highlight=False)
         return 1
     for end in ends:
         _print(platform, console, metric, Window(start, end), slice, at)
     return 0
+
+
+def _known(published: pl.DataFrame, metric: str, day: date) -> str:
+    """What could have been asked for instead: the metric's slices, else the metrics."""
+    if published.is_empty():
+        return f"no number has a window that begins on {day}"
+    slices = published.filter(metric=metric)["slice"].unique().sort().to_list()
+    if slices:
+        return "it is published " + ", ".join(f"--slice {of}" if of else "without --slice" for of in slices)
+    return f"what is published of windows that begin on {day}: {', '.join(published['metric'].unique().sort())}"
 
 
 def _print(
@@ -66,7 +76,7 @@ def _print(
     found = explained(platform, metric, window, slice)
     table = Shown(title=escape(metric))
     for heading in ("published", "value", "change", "because of", "final", "still expected", "definition"):
-        table.add_column(heading)
+        table.add_column(heading, overflow="fold")
     for row in found.steps.iter_rows(named=True):
         change, expected = row["change"], row["expected_late_share"]
         table.add_row(

@@ -29,6 +29,7 @@ from platform_assets.gold import (
     conversions,
     fact_events,
     live_metrics,
+    order_changes,
     orders,
     person_day_slices,
     person_days,
@@ -98,6 +99,7 @@ TABLES: tuple[Table, ...] = (
     sessions.TABLE,
     sessions.REACHES,
     conversions.TABLE,
+    order_changes.TABLE,
     revenue.TABLE,
     landed_files.TABLE,
     partner_files.TABLE,
@@ -109,16 +111,21 @@ TABLES: tuple[Table, ...] = (
 )
 """Every table that is declared in Python, in the order in which data flows."""
 
-PUBLICATIONS: tuple[Publication, ...] = (active_users.PUBLISHES, active_users_by_slice.PUBLISHES)
+PUBLICATIONS: tuple[Publication, ...] = (
+    active_users.PUBLISHES,
+    active_users_by_slice.PUBLISHES,
+    conversions.PUBLISHES,
+    revenue.PUBLISHES,
+)
 """The tables declared in Python whose numbers are kept in `gold/published_numbers`."""
 
 
 RESTATED: tuple[RestatedByDay, ...] = (
     Restated(sessions.TABLE, sessions.stale),
-    Restated(conversions.TABLE, conversions.stale),
-    Restated(revenue.TABLE, revenue.stale),
+    Restated(conversions.TABLE, conversions.stale, conversions.PUBLISHES),
+    Restated(revenue.TABLE, revenue.stale, revenue.PUBLISHES),
     Restated(person_day_slices.TABLE, person_day_slices.stale),
-    Restated(active_users_by_slice.TABLE, active_users_by_slice.stale, ripens=True),
+    Restated(active_users_by_slice.TABLE, active_users_by_slice.stale, active_users_by_slice.PUBLISHES),
 )
 """The tables declared in Python whose days the sensor of numbers keeps; others have sensors of their own."""
 
@@ -221,6 +228,7 @@ def assets(partitions: Partitions, numbers: Sequence[DailyNumber]) -> list[dg.As
             partitions,
             pool=IDENTITY_POOL,
         ),
+        ledger_spec(order_changes.TABLE, [row_changes.TABLE]),
         rebuilt_asset(revenue.TABLE, [orders.TABLE, persons.TABLE], revenue.rebuild, partitions, pool=IDENTITY_POOL),
         *(
             rebuilt_asset(number.table, number.upstream, number.rebuild, partitions, pool=IDENTITY_POOL)

@@ -8,7 +8,7 @@ reach, is a cause. All here is pure; nothing is read from a table's own history,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, get_args
@@ -37,6 +37,9 @@ Those of semantics 11, and three for what it does not call a change of what was 
 events* (they came into an hour that the watermark had not passed when the number was told: an open window grows), and
 *finality* (the number stayed, and became closed or final). *Backfill* is what is told where a number changed and no log
 names anything else: somebody computed it again, by other settings or from rows that were taken out.
+
+Of revenue, a sale or a refund that comes is an event, at its time; and a *dimension change* is a row of the database
+that was there and is another now: its amount, its time, its buyer, or that it is gone.
 """
 
 LOG = pl.Schema(
@@ -133,7 +136,14 @@ class Lineage:
         return known[-1] if len(known) else None
 
     def causes(
-        self, table: str, window: Window, before: Basis, after: Basis, told_at: datetime | None, within: Window | None
+        self,
+        table: str,
+        window: Window,
+        before: Basis,
+        after: Basis,
+        told_at: datetime | None,
+        within: Window | None,
+        apart_from: Collection[str] = (),
     ) -> tuple[Cause, ...]:
         """What the logs name as having come between two computations of a number, in the order of `CAUSES`.
 
@@ -147,9 +157,10 @@ class Lineage:
             after: What its new value was computed from.
             told_at: The watermark that the former value was told at.
             within: What alone can move it; None for all that is read.
+            apart_from: Tables right above that were read and cannot move it.
         """
         for open_ended in (False, True):
-            changes = self._between(table, window, before, after, open_ended=open_ended)
+            changes = self._between(table, window, before, after, open_ended=open_ended, apart_from=apart_from)
             if within is not None:
                 changes = changes.filter(pl.col("since") < within.end, pl.col("until") > within.start)
             was_passed = pl.lit(value=False) if told_at is None else pl.col("until") <= told_at
@@ -159,10 +170,21 @@ class Lineage:
                 return tuple(cause for cause in CAUSES if cause in named)
         return ()
 
-    def _between(self, table: str, window: Window, before: Basis, after: Basis, *, open_ended: bool) -> pl.DataFrame:
+    def _between(
+        self,
+        table: str,
+        window: Window,
+        before: Basis,
+        after: Basis,
+        *,
+        open_ended: bool,
+        apart_from: Collection[str] = (),
+    ) -> pl.DataFrame:
         """The rows of change logs, and changes of definitions, between two computations of a window: `LOG`."""
         found = [LOG.to_frame()]
         for upstream, edge in self._edges.get(table, {}).items():
+            if upstream in apart_from:
+                continue
             computed = _over(edge, window)
             is_known = pl.col("table_version") <= before.version
             is_new = ~is_known if open_ended else ~is_known & (pl.col("table_version") <= after.version)
@@ -330,3 +352,22 @@ def log_of_dimension(changes: pl.DataFrame) -> pl.DataFrame:
     )
     spans = changes.select("since", "until", version="change", cause=cause, looked="facts_version")
     return pl.concat([named, spans])
+
+
+def log_of_orders(changes: pl.DataFrame) -> pl.DataFrame:
+    """`gold/order_changes` as a change log: an entry that came is an event of its hour, another one a changed row.
+
+    Args:
+        changes: ``change``, ``entry_hour``, ``came``, ``altered``.
+    """
+    causes = {"came": pl.lit(None, pl.String), "altered": pl.lit("dimension change")}
+    return pl.concat(
+        changes.filter(pl.col(column) > 0).select(
+            since="entry_hour",
+            until=pl.col("entry_hour").dt.offset_by("1h"),
+            version="change",
+            cause=cause,
+            looked=pl.lit(None, pl.Int64),
+        )
+        for column, cause in causes.items()
+    )

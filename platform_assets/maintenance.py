@@ -209,7 +209,7 @@ def maintain_tables(context: dg.OpExecutionContext, platform: dg.ResourceParam[P
 @dg.op(pool=MAINTENANCE_POOL, description="Files that were removed from the tables, and are past their retention, go.")
 def vacuum_tables(context: dg.OpExecutionContext, platform: dg.ResourceParam[Platform]) -> None:
     """Vacuum every table."""
-    for table in _all_tables():
+    for table in _there(platform.lake):
         files = vacuum(platform.lake, table, platform.settings.file_retention)
         context.log.info(f"{table.name}: {files} files vacuumed")
 
@@ -258,7 +258,7 @@ nightly_maintenance = dg.ScheduleDefinition(
 
 
 def _maintained(platform: Platform) -> Iterator[tuple[Table, dict[str, int]]]:
-    for table in _all_tables():
+    for table in _there(platform.lake):
         figures = compact(platform.lake, table)
         if table is events.TABLE:
             figures["dates clustered"] = len(cluster(platform, table))
@@ -266,10 +266,13 @@ def _maintained(platform: Platform) -> Iterator[tuple[Table, dict[str, int]]]:
         yield table, figures
 
 
-def _all_tables() -> tuple[Table, ...]:
-    from platform_assets.definitions import tables  # noqa: PLC0415 - the composition imports this module
+def _there(lake: Lake) -> Iterator[Table]:
+    """Every table but those of new metrics that no run has made yet."""
+    from platform_assets.definitions import TABLES, tables  # noqa: PLC0415 - the composition imports this module
 
-    return tables()
+    for table in tables():
+        if table in TABLES or lake.exists(table):
+            yield table
 
 
 def _files(handle: DeltaTable) -> pl.DataFrame:

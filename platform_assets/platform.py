@@ -7,12 +7,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 
+from deltalake import DeltaTable
+
 from partitions import Partitions, Window
+from platform_assets.gold import orders
 from platform_assets.ops import computations
 from platform_assets.ops.computations import Computation
 from platform_assets.silver import events
 from platform_assets.streams.epochs import watermark_of
-from platform_assets.table import Table
+from platform_assets.table import Source, Table
 from resources.kafka import KafkaSource
 from resources.lake import Lake
 from resources.landing import Landing
@@ -70,9 +73,12 @@ class Platform:
             raise ValueError(msg)
         return Landing(self.settings.landing_url)
 
-    def watermark(self) -> datetime | None:
-        """The watermark of the streams of events, UTC; None before the first event."""
-        return watermark_of(self.lake.open(events.TABLE))
+    def watermark(self, source: Source = "events") -> datetime | None:
+        """The watermark of the streams of events, or of the database's changes; UTC, None before the first.
+
+        That of changes is as far as `gold/orders` has taken them in.
+        """
+        return watermark_of(self.lake.open(events.TABLE if source == "events" else orders.TABLE))
 
     def days(self, window: Window) -> dict[date, Window]:
         """The days of the reporting timezone that a window touches, each with its window."""
@@ -80,10 +86,28 @@ class Platform:
         return {day: Window.of_days(day, day, zone) for day in window.days(zone)}
 
     def record(
-        self, table: Table, window: Window, upstream: Table, upstream_version: int, table_version: int, row_count: int
+        self,
+        table: Table,
+        window: Window,
+        upstream: Table,
+        upstream_version: int,
+        table_version: int,
+        row_count: int,
+        known: DeltaTable | None = None,
     ) -> None:
-        """Write into the ledger that a window was computed."""
-        done = Computation(table, window, upstream.name, upstream_version, table_version, row_count, self.watermark())
+        """Write into the ledger that a window was computed.
+
+        Args:
+            table: The table computed.
+            window: The window.
+            upstream: The table that it was computed from.
+            upstream_version: Its Delta version.
+            table_version: The Delta version made.
+            row_count: Rows in the window.
+            known: The handle read whose log has the watermark; that of events as it is now where None.
+        """
+        watermark = self.watermark() if known is None else watermark_of(known)
+        done = Computation(table, window, upstream.name, upstream_version, table_version, row_count, watermark)
         self.lake.append(computations.TABLE, done.row(self.clock()))
 
 

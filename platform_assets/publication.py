@@ -21,6 +21,12 @@ from platform_assets.table import TIMESTAMP, Table
 VALUE = pl.Decimal(38, 9)
 """A published value: counts and money exactly, ratios to nine places."""
 
+_ENCODED = ("%", ",", "=")
+"""What is percent-encoded in a slice's text; the sign that encodes first."""
+
+_FINE = pl.Decimal(38, 15)
+"""Ratios while they are added up, so that the sum is the same in whatever order."""
+
 
 @dataclass(frozen=True)
 class Reach:
@@ -52,10 +58,12 @@ class Metric:
         column: Its name; integers, decimals or floats.
         reach: What can move the number at all, where that is less than what is read for its row: nothing outside of
             it is a cause. None where all that is read can.
+        unmoved_by: Tables that are read for its row and cannot move it, as persons cannot move an amount.
     """
 
     column: str
     reach: Reach | None = None
+    unmoved_by: tuple[Table, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -75,6 +83,8 @@ class Publication:
         versions: Columns that hold the version that a row was computed from, and of which table it is.
         reach: For tables on the way by name, this one too: how far around a window of theirs what they read for it
             lies. Nothing around it where a table is not named.
+        adds_up: Whether rows of one window and slice add up to its number, as the cohorts of a day's revenue do; else
+            a number that stands twice is an error. A number is null where it is null in all of them.
         absent: What a number is that was published and has no row any more: 0 for a count by slice, None where it is
             not known.
     """
@@ -90,6 +100,7 @@ class Publication:
     definition: str | None = "definition_version"
     versions: Mapping[str, Table] = field(default_factory=dict)
     reach: Mapping[str, Reach] = field(default_factory=dict)
+    adds_up: bool = False
     absent: int | None = None
 
     def __post_init__(self) -> None:
@@ -104,6 +115,12 @@ class Publication:
     def progress(self) -> str:
         """The name under which the ledger records up to which version of the table it has compared."""
         return f"published/{self.table.name}"
+
+    @property
+    def names(self) -> Mapping[str, Metric]:
+        """The numbers by the names that they are published under, where no column names them."""
+        own = self.table.name.split("/", 1)[1].replace("/", ".")
+        return {f"{own}.{metric.column}": metric for metric in self.metrics}
 
     def metric(self, column: str) -> Metric:
         """The metric of a column."""
@@ -141,7 +158,7 @@ class Publication:
         Raises:
             ValueError: A number stands twice.
         """
-        held = rows.collect()
+        held = self._added_up(rows).collect(engine="streaming")
         starts = held[self.starts_on].unique()
         windows = [self.window(start, zone) for start in starts]
         spans = pl.DataFrame(
@@ -151,21 +168,20 @@ class Publication:
                 "window_end": pl.Series([w.end for w in windows], dtype=TIMESTAMP),
             }
         )
-        own = self.table.name.split("/", 1)[1].replace("/", ".")
         parts = [
             held.select(
-                metric=pl.lit(f"{own}.{metric.column}") if self.named_by is None else pl.col(self.named_by),
+                metric=pl.lit(name) if self.named_by is None else pl.col(self.named_by),
                 slice=slice_text(self.slices),
                 start=pl.col(self.starts_on),
-                value=_exact(metric.column, self.table.schema[metric.column]),
+                value=_exact(metric.column, held.schema[metric.column]),
                 column=pl.lit(metric.column),
                 watermark=pl.lit(None, TIMESTAMP) if self.watermark is None else pl.col(self.watermark),
                 definition_version=pl.lit(str(self.table.version))
                 if self.definition is None
                 else pl.col(self.definition).cast(pl.String),
-                **{name: pl.col(name) for name in self.versions},
+                **{version: pl.col(version) for version in self.versions},
             )
-            for metric in self.metrics
+            for name, metric in self.names.items()
         ]
         found = pl.concat(parts).join(spans, on="start")
         twice = found.filter(pl.struct("metric", "slice", "window_start").is_duplicated())
@@ -178,6 +194,20 @@ class Publication:
             raise ValueError(msg)
         return found
 
+    def _added_up(self, rows: pl.LazyFrame) -> pl.LazyFrame:
+        """The columns told, a row for each window and slice where they add up; ratios as decimals, in any order."""
+        apart = [self.starts_on, *self.slices, *self.versions]
+        apart += [name for name in (self.named_by, self.watermark, self.definition) if name is not None]
+        columns = {metric.column: pl.col(metric.column) for metric in self.metrics}
+        if not self.adds_up:
+            return rows.select(*apart, *columns)
+        exact = {
+            name: column.cast(_FINE if self.table.schema[name].is_float() else VALUE)
+            for name, column in columns.items()
+        }
+        is_known = {name: column.is_not_null().any() for name, column in columns.items()}
+        return rows.group_by(apart).agg(pl.when(is_known[name]).then(exact[name].sum()).alias(name) for name in exact)
+
 
 def slice_text(columns: tuple[str, ...]) -> pl.Expr:
     """The canonical text of a slice: ``country=DE,platform=ios``, by name; empty for the total.
@@ -189,12 +219,19 @@ def slice_text(columns: tuple[str, ...]) -> pl.Expr:
     parts = []
     for name in sorted(columns):
         value = pl.col(name).cast(pl.String)
-        for sign in ("%", ",", "="):
+        for sign in _ENCODED:
             value = value.str.replace_all(sign, f"%{ord(sign):02X}", literal=True)
         parts.append(pl.coalesce(pl.lit(f"{name}=") + value, pl.lit(name)))
     return pl.concat_str(parts, separator=",")
 
 
+def slice_part(column: str, value: str | None) -> str:
+    """What a slice's text has of one column: see `slice_text`."""
+    if value is None:
+        return column
+    return f"{column}={''.join(f'%{ord(sign):02X}' if sign in _ENCODED else sign for sign in value)}"
+
+
 def _exact(column: str, dtype: pl.DataType) -> pl.Expr:
     value = pl.col(column)
-    return (value.round(9) if dtype.is_float() else value).cast(VALUE)
+    return (value.round(9) if dtype.is_float() or dtype == _FINE else value).cast(VALUE)

@@ -157,14 +157,18 @@ def stale_attributes(changes: pl.DataFrame, computed: pl.DataFrame) -> list[date
 
 
 def ripened(
-    computed: pl.DataFrame, watermark: datetime | None, allowed_lateness: timedelta, ahead: timedelta, zone: ZoneInfo
+    computed: pl.DataFrame,
+    watermark: datetime | None,
+    allowed_lateness: timedelta | None,
+    ahead: timedelta,
+    zone: ZoneInfo,
 ) -> list[date]:
     """Days that were computed as open or not final, and by now are more.
 
     Args:
         computed: Computations of the table: windows, ``watermark`` (as of then) and ``computed_at``.
         watermark: Of the stream, now.
-        allowed_lateness: Of the stream.
+        allowed_lateness: Of the stream; None where no day of it becomes final.
         ahead: How long after its end a day still reads events.
         zone: The reporting timezone.
     """
@@ -178,7 +182,10 @@ def ripened(
     found = []
     for day, (_, seen) in known.items():
         end = Window.of_days(day, day, zone).end + ahead
-        was, now = ((is_closed(end, mark), is_final(end, mark, allowed_lateness)) for mark in (seen, watermark))
+        was, now = (
+            (is_closed(end, mark), allowed_lateness is not None and is_final(end, mark, allowed_lateness))
+            for mark in (seen, watermark)
+        )
         if was != now:
             found.append(day)
     return sorted(found)

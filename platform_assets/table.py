@@ -20,6 +20,9 @@ import polars as pl
 from partitions import Grain
 
 Layer = Literal["bronze", "silver", "gold", "ops"]
+Source = Literal["events", "changes"]
+"""The streams that numbers come from: clients' events, or changes of the database."""
+
 Update = Literal["append", "append, rarely replace", "advance; rebuild", "landed; rebuild", "merge", "rebuild"]
 
 TIMESTAMP = pl.Datetime("us", "UTC")
@@ -67,11 +70,13 @@ class Plot:
         value: The column of numbers; added up where a day has several of one line.
         by: The column that has a line for each of its values.
         days: How many days it shows.
+        only: A column and the value that rows shown have in it; all rows where None.
     """
 
     value: str
     by: str
     days: int = 28
+    only: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -96,6 +101,8 @@ class Table:
         steady: Whether every hour or day brings rows; a source that may be idle owes none, so none is missed.
         owner: Who answers for it.
         plot: The picture that the newest day shows in the UI, of a table by days.
+        source: Whose watermark closes its windows. Events are refused once they are later than the allowed lateness, so
+            a window becomes final; the database may change what is of any day at any time, so none of its does.
     """
 
     name: str
@@ -115,6 +122,7 @@ class Table:
     steady: bool = True
     owner: str = "team:data-platform"
     plot: Plot | None = None
+    source: Source = "events"
 
     def __post_init__(self) -> None:
         names = {column.name for column in self.columns}

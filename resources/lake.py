@@ -173,7 +173,7 @@ class Lake:
             if version is not None:
                 msg = f"{table.name} has no version {version} any more (log retention)"
                 raise VersionGone(msg) from error
-            msg = f"table {table.name} does not exist in {self.url}; `make up` or any run creates it"
+            msg = f"table {table.name} does not exist in {self.url}; `make up` creates it"
             raise FileNotFoundError(msg) from error
 
     def scan(self, table: TableLike, window: Window | None = None, handle: DeltaTable | None = None) -> pl.LazyFrame:
@@ -436,12 +436,18 @@ def changes(lake: Lake, table: TableLike, since: int, until: int, columns: Seque
             raise VersionGone(msg)
         if operations[version] not in {"WRITE", "DELETE", "MERGE", "UPDATE"}:
             continue
-        before, after = (_files(lake, table, v) for v in (version - 1, version))
+        before, after = (files_of(lake, table, lake.open(table, v)) for v in (version - 1, version))
         yield Change(
             version=version,
             added=_read_files(lake, sorted(after - before), table, columns),
             removed=_read_files(lake, sorted(before - after), table, columns),
         )
+
+
+def files_of(lake: Lake, table: TableLike, handle: DeltaTable) -> set[str]:
+    """The files of a version. delta-rs's own `file_uris` percent-encodes the lake's path, which then is not found."""
+    files = pl.DataFrame(handle.get_add_actions(flatten=True))
+    return {f"{lake.uri(table)}/{path}" for path in files["path"]} if not files.is_empty() else set()
 
 
 def files_near(lake: Lake, table: TableLike, handle: DeltaTable, column: str, instants: pl.Series) -> list[str]:
@@ -579,12 +585,6 @@ def _sql_within(table: TableLike, window: Window) -> str:
     if table.schema[date_column] != pl.Date():
         return inside
     return f"{date_column} >= '{window.first_date}' AND {date_column} <= '{window.last_date}' AND {inside}"
-
-
-def _files(lake: Lake, table: TableLike, version: int) -> set[str]:
-    """The files of a version. delta-rs's own `file_uris` percent-encodes the lake's path, which then is not found."""
-    files = pl.DataFrame(lake.open(table, version).get_add_actions(flatten=True))
-    return {f"{lake.uri(table)}/{path}" for path in files["path"]} if not files.is_empty() else set()
 
 
 def _read_files(lake: Lake, files: Sequence[str], table: TableLike, columns: Sequence[str]) -> pl.DataFrame:

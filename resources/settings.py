@@ -180,6 +180,12 @@ class Settings(BaseSettings):
         default=256 * 2**20, ge=1, description="Most bytes of values that one micro-batch takes from Kafka."
     )
 
+    api_tokens: list[SecretStr] = Field(
+        default_factory=list,
+        description="JSON list of the tokens that callers of the HTTP interface give (docs/serving.md); without one it "
+        "does not start.",
+    )
+    api_requests_per_minute: int = Field(default=600, ge=1, description="Most requests of one token in a minute.")
     ui_url: str = Field(
         default="http://127.0.0.1:3000", description="Address of Dagster's web UI, for the links in alerts."
     )

@@ -14,6 +14,7 @@ from platform_assets.changes.dimensions import DIMENSIONS
 from platform_assets.changes.judgement import bucket_of, typed
 from platform_assets.platform import Platform
 from platform_assets.silver import row_changes
+from platform_assets.streams.epochs import WATERMARK_APP
 from resources.lake import Lake, VersionGone, Writer, changes, retrying
 
 
@@ -66,7 +67,7 @@ class Dimensions:
         keys = None
         if dimension.source_table not in span.truncated:
             keys = span.keys.filter(source_table=dimension.source_table)
-        progress = {row_changes.FOLLOWS: source.version()}
+        progress = {row_changes.FOLLOWS: source.version(), **_watermark(writer, source)}
         if keys is not None and keys.is_empty():
             writer.record(progress)
             return False
@@ -159,10 +160,17 @@ def rebuild(dimension: Dimension, platform: Platform) -> None:
         touching.note(lake, dimension, lake.scan(dimension.table, handle=writer.handle), rows, writer.version + 1)
         # A commit with progress is the next version or fails, which `touching` rests on. Before any change there is
         # nothing to tell, and progress would fence a writer that has not begun.
-        progress = {row_changes.FOLLOWS: source.version()} if source.version() else {}
+        progress = {row_changes.FOLLOWS: source.version(), **_watermark(writer, source)} if source.version() else {}
         writer.commit(rows, progress, predicate="bucket >= 0")
 
     retrying(f"rebuild of {dimension.table.name}", attempt)
+
+
+def _watermark(writer: Writer, source: DeltaTable) -> dict[str, int]:
+    """The watermark of the changes taken in, as progress: how far a dimension's own log knows the database."""
+    writer.progress(WATERMARK_APP)
+    told = source.transaction_version(WATERMARK_APP)
+    return {} if told is None else {WATERMARK_APP: told}
 
 
 def _columns_of(dimension: Dimension, row_keys: pl.Series) -> pl.DataFrame:

@@ -18,6 +18,9 @@ of which has another attribute with it.
 - A crash between the commit of the facts and its entries: the entries are those of the rows before. If the events are
   the same, a change that looked before that commit named the hour by those. If not, silver's entry is an older one,
   too, because it is written last, and the hour is stale by its events.
+
+Of orders, which no fact joins, `gold/order_changes` tells the hours whose entries came, changed or went: not what is
+stale, which `gold.revenue` compares, but why revenue is another than it was.
 """
 
 from __future__ import annotations
@@ -26,14 +29,14 @@ import polars as pl
 
 from partitions import Window
 from platform_assets.changes.dimension import Dimension
-from platform_assets.gold import fact_events
+from platform_assets.gold import fact_events, order_changes, orders
 from platform_assets.semantics.dimensions import changed_spans
 from platform_assets.silver import dimension_changes
 from resources.lake import Lake
 
 
 def note(lake: Lake, dimension: Dimension, before: pl.LazyFrame, after: pl.DataFrame, change: int) -> None:
-    """Tell what a change of a dimension touches, before it is committed; nothing where facts do not join it.
+    """Tell what a change of a dimension touches, before it is committed; nothing where nobody reads it by time.
 
     Args:
         lake: The lake.
@@ -42,6 +45,10 @@ def note(lake: Lake, dimension: Dimension, before: pl.LazyFrame, after: pl.DataF
         after: The rows of the same keys that take their place.
         change: The Delta version that the commit makes.
     """
+    if dimension is orders.DIMENSION:
+        entered = order_changes.transform(before.collect(), after, change)
+        if not entered.is_empty():
+            lake.append(order_changes.TABLE, entered)
     for join in fact_events.JOINS:
         if join.dimension is not dimension:
             continue

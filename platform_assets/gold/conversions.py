@@ -10,12 +10,13 @@ from deltalake import DeltaTable
 from partitions import Window
 from platform_assets.gold import fact_events, sessions
 from platform_assets.platform import Platform
+from platform_assets.publication import Metric, Publication, Reach
 from platform_assets.restatement import stale_attributions
 from platform_assets.semantics.conversions import MODELS, Attribution, attributed, deduplicated
 from platform_assets.semantics.engines import collected
 from platform_assets.semantics.identity import PERSONS, joined
 from platform_assets.silver import events, persons
-from platform_assets.table import MONEY, TIMESTAMP, Column, Table
+from platform_assets.table import MONEY, TIMESTAMP, Column, Plot, Table
 from resources.lake import retrying
 
 SPEC = Attribution()
@@ -72,7 +73,20 @@ TABLE = Table(
     service_level=timedelta(hours=6),
     stats=("day", "order_id", "converted_at"),
     steady=False,
+    plot=Plot(value="credit", by="channel", only=("model", "last_touch")),
 )
+
+PUBLISHES = Publication(
+    TABLE,
+    metrics=(Metric("credit"), Metric("amount")),
+    slices=("model", "channel", "currency"),
+    watermark=None,
+    definition=None,
+    reach={TABLE.name: Reach(before=LOOK_BACK_DAYS), sessions.TABLE.name: sessions.REACH},
+    adds_up=True,
+    absent=0,
+)
+"""The numbers that go into `gold/published_numbers`: orders and their amount by model, channel and currency."""
 
 _FIRST = ("order_id", "event_id", "occurred_at", "person_id", "amount", "currency", "day")
 _TIES = ("event_id", "source", "client_occurred_at")

@@ -166,6 +166,8 @@ class DailyNumber:
         lake, zone = platform.lake, platform.settings.zone
 
         def attempt() -> None:
+            if not lake.exists(self.table):  # a metric's file that was put beside the others while the stack is up
+                lake.create(self.table)
             handle = lake.open(self.table)  # before what is read: a rival that read later and wrote first is a conflict
             source, whose = lake.open(self.source), lake.open(persons.TABLE)
             resolution, watermark = persons.resolution_of(whose), platform.watermark()
@@ -242,12 +244,12 @@ class Restated:
     Attributes:
         table: Its declaration.
         finds: The stale days, of a platform, `ops/computations`, and the open day.
-        ripens: Whether its rows say how final they are.
+        publishes: Its numbers in `gold/published_numbers`, where it has any: their days ripen.
     """
 
     table: Table
     finds: Callable[[Platform, pl.DataFrame, date], set[date]]
-    ripens: bool = False
+    publishes: publication.Publication | None = None
 
     def stale(self, platform: Platform, ledger: pl.DataFrame, last_day: date) -> set[date]:
         """The days up to ``last_day`` that rest on something that changed after they were computed."""
@@ -255,7 +257,7 @@ class Restated:
 
     def ripened(self, platform: Platform, ledger: pl.DataFrame) -> list[date]:
         """The days that were published as open or not final, and by now are more."""
-        return ripened_days(platform, ledger, self.table) if self.ripens else []
+        return [] if self.publishes is None else ripened_days(platform, ledger, self.table)
 
 
 def ripened_days(platform: Platform, ledger: pl.DataFrame, table: Table, ahead: int = 0) -> list[date]:
@@ -268,7 +270,8 @@ def ripened_days(platform: Platform, ledger: pl.DataFrame, table: Table, ahead: 
         ahead: How many days after a day its rows read.
     """
     settings, mine = platform.settings, ledger.filter(table=table.name)
-    return ripened(mine, platform.watermark(), settings.allowed_lateness, timedelta(days=ahead), settings.zone)
+    lateness = settings.allowed_lateness if table.source == "events" else None
+    return ripened(mine, platform.watermark(table.source), lateness, timedelta(days=ahead), settings.zone)
 
 
 def daily_table(

@@ -74,9 +74,17 @@ def load(folder: Path = FOLDER) -> tuple[Metric, ...]:
     """The metrics of a folder's ``*.yaml``, by name.
 
     Raises:
-        MetricFileError: A file is wrong; every fault of the file is named.
+        MetricFileError: Files are wrong; every fault of each is named.
     """
-    return tuple(read(path) for path in sorted(folder.glob("*.yaml")))
+    found, faults = [], []
+    for path in sorted(folder.glob("*.yaml")):
+        try:
+            found.append(read(path))
+        except MetricFileError as error:
+            faults.append(str(error))
+    if faults:
+        raise MetricFileError("\n".join(faults))
+    return tuple(found)
 
 
 def read(path: Path) -> Metric:

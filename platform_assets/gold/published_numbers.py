@@ -10,9 +10,10 @@ known at" is a read of it, not a travel in time.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from functools import cached_property
 from itertools import islice
@@ -20,9 +21,10 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import polars as pl
+from deltalake import DeltaTable
 
 from partitions import Window
-from platform_assets.gold import fact_events
+from platform_assets.gold import fact_events, order_changes, orders
 from platform_assets.lineage import (
     CAUSES,
     LOG,
@@ -31,6 +33,7 @@ from platform_assets.lineage import (
     Lineage,
     log_of_dimension,
     log_of_events,
+    log_of_orders,
     log_of_persons,
 )
 from platform_assets.ops import computations
@@ -40,7 +43,7 @@ from platform_assets.semantics.lateness import share_still_expected
 from platform_assets.semantics.watermark import PERSON_FINAL_AFTER, is_closed, is_final, is_person_final
 from platform_assets.silver import dimension_changes, events, outcomes, persons, touched_hours
 from platform_assets.table import TIMESTAMP, Column, Table
-from resources.lake import Writer, retrying
+from resources.lake import VersionGone, Writer, files_of, retrying
 
 TABLE = Table(
     name="gold/published_numbers",
@@ -64,15 +67,27 @@ TABLE = Table(
             "expected_late_share",
             pl.Float64(),
             "Share of the window's events that is still expected: what had not come yet when past windows were as old. "
-            "Null where there are none to tell it by.",
+            "Null where there are none to tell it by, and of numbers of the database, where nothing comes late.",
             nullable=True,
         ),
         Column("is_closed", pl.Boolean(), "Whether the watermark had passed the window's end."),
-        Column("is_final", pl.Boolean(), "Whether it had passed the allowed lateness, too."),
         Column(
-            "is_person_final", pl.Boolean(), "Whether it was 30 days past the end: no login can change it any more."
+            "is_final",
+            pl.Boolean(),
+            "Whether it had passed the allowed lateness, too. Never of numbers of the database, which may change an "
+            "order of any day at any time.",
         ),
-        Column("watermark", TIMESTAMP, "Watermark that it was computed at.", nullable=True),
+        Column(
+            "is_person_final",
+            pl.Boolean(),
+            "Whether it was 30 days past the end: no login can change it any more. Never of numbers of the database.",
+        ),
+        Column(
+            "watermark",
+            TIMESTAMP,
+            "Watermark that it was computed at: of events or, of numbers of the database, of its changes.",
+            nullable=True,
+        ),
         Column("definition_version", pl.String(), "Version, or digest, of the definition that it was computed by."),
         Column(
             "source_versions",
@@ -102,13 +117,17 @@ TABLE = Table(
 PAST_WINDOWS = 28
 """How many windows before tell what share of one is still expected."""
 
+_RECORDED_WITHIN = 20
+"""How many versions of a gold table may come before the record of one is written, where runs overlap."""
+
 _KEY = ("metric", "slice", "window_start")
 
 
 def publish_all(platform: Platform, publications: Sequence[Publication]) -> None:
-    """Publish what differs in some gold tables."""
+    """Publish what differs in some gold tables; of a new metric whose table no run has made yet, nothing."""
     for publication in publications:
-        publish(platform, publication)
+        if platform.lake.exists(publication.table):
+            publish(platform, publication)
 
 
 def publish(platform: Platform, publication: Publication) -> pl.DataFrame:
@@ -130,7 +149,14 @@ def publish(platform: Platform, publication: Publication) -> pl.DataFrame:
         if compared is not None and compared >= source.version():
             return TABLE.empty()
         said = lake.scan(TABLE, handle=writer.handle).filter(pl.col("source_table") == publication.table.name)
-        now = publication.numbers(lake.scan(publication.table, handle=source), platform.settings.zone)
+        held = lake.scan(publication.table, handle=source)
+        days = None if compared is None else _days_since(platform, publication, compared, source, said)
+        if days is not None:
+            starts = pl.Series([publication.window(day, platform.settings.zone).start for day in days], dtype=TIMESTAMP)
+            is_touched = pl.col("window_start").is_in(starts.implode())
+            said = said.filter(pl.col("window_date").is_in(starts.dt.date().unique().implode()), is_touched)
+            held = held.filter(pl.col(publication.starts_on).is_in(pl.Series(days, dtype=pl.Date).implode()))
+        now = publication.numbers(held, platform.settings.zone)
         rows = _Comparison(platform, publication, compared, source.version()).rows(now, latest(said))
         writer.commit(rows, {publication.progress: source.version()})
         return rows
@@ -138,8 +164,50 @@ def publish(platform: Platform, publication: Publication) -> pl.DataFrame:
     return retrying(f"publication of {publication.table.name}", attempt)
 
 
+def _days_since(
+    platform: Platform, publication: Publication, compared: int, source: DeltaTable, said: pl.LazyFrame
+) -> list[date] | None:
+    """The days of a gold table that may say something else than when they were compared.
+
+    Those of which a file came or went since, and those of the newest records of `ops/computations`, which are written
+    after the data.
+
+    Args:
+        platform: The platform.
+        publication: Whose numbers.
+        compared: The version of the gold table that was compared.
+        source: The version of now.
+        said: What was published of it.
+
+    Returns:
+        The days, in order; None where it has to be all: its log no longer tells, it is not laid out by the day that
+        its windows start on, or some of them were days of another timezone.
+    """
+    lake, table, on = platform.lake, publication.table, publication.starts_on
+    if table.partition_by != (on,) or table.schema[on] != pl.Date():
+        return None
+    zone = platform.settings.zone
+    starts = said.select(pl.col("window_start").unique()).collect()["window_start"]
+    if any(publication.window(start.astimezone(zone).date(), zone).start != start for start in starts):
+        return None
+    try:
+        before = files_of(lake, table, lake.open(table, compared))
+    except VersionGone:
+        return None
+    touched = before ^ files_of(lake, table, source)
+    of_files = {date.fromisoformat(match[1]) for file in touched if (match := re.search(rf"/{on}=([\d-]+)/", file))}
+    recorded = lake.scan(computations.TABLE).filter(
+        pl.col("table") == table.name, pl.col("table_version") > compared - _RECORDED_WITHIN
+    )
+    spans = recorded.select("window_start", "window_end").unique().collect().rows()
+    of_records = {day for start, end in spans for day in Window(start, end).days(zone)}
+    return sorted(of_files | of_records)
+
+
 def is_behind(platform: Platform, publication: Publication) -> bool:
-    """Whether the gold table has a version that was not compared yet."""
+    """Whether the gold table has a version that was not compared yet. A table that was never made has none."""
+    if not platform.lake.exists(publication.table):
+        return False
     compared = platform.lake.open(TABLE).transaction_version(publication.progress)
     return compared is None or compared < platform.lake.open(publication.table).version()
 
@@ -164,6 +232,7 @@ class _Comparison:
         self._table = publication.table.name
         self._compared, self._version = -1 if compared is None else compared, version
         self._zone, self._lateness = platform.settings.zone, platform.settings.allowed_lateness
+        self._becomes_final = publication.table.source == "events"
         self._known: dict[tuple[object, ...], Any] = {}
         self._arrivals: tuple[datetime, pl.DataFrame] | None = None
 
@@ -218,8 +287,8 @@ class _Comparison:
         end, at = pl.col("window_end"), pl.col("watermark")
         flags = {
             "is_closed": at >= end,
-            "is_final": at >= end + self._lateness,
-            "is_person_final": at >= end + PERSON_FINAL_AFTER,
+            "is_final": (at >= end + self._lateness) & self._becomes_final,
+            "is_person_final": (at >= end + PERSON_FINAL_AFTER) & self._becomes_final,
         }
         return pl.any_horizontal(
             pl.col("last_revision").is_null(),
@@ -263,8 +332,8 @@ class _Comparison:
             "causes": ["first publication"] if is_first else list(self._causes(row, window, after)),
             "expected_late_share": self._expected(window, watermark),
             "is_closed": is_closed(window.end, watermark),
-            "is_final": is_final(window.end, watermark, self._lateness),
-            "is_person_final": is_person_final(window.end, watermark),
+            "is_final": self._becomes_final and is_final(window.end, watermark, self._lateness),
+            "is_person_final": self._becomes_final and is_person_final(window.end, watermark),
             "watermark": watermark,
             "definition_version": row["definition_version"],
             "source_versions": self._sources(window, after),
@@ -282,14 +351,15 @@ class _Comparison:
         said = json.loads(row["last_source_versions"])
         names = [table.name for table in self._publication.versions.values()]
         before = Basis(self._compared, {name: said[name] for name in names if name in said})
-        reach = self._publication.metric(row["column"]).reach
-        key = ("causes", window, reach, *before.told.values(), *after.told.values(), row["last_watermark"])
+        metric = self._publication.metric(row["column"])
+        reach, apart_from = metric.reach, tuple(table.name for table in metric.unmoved_by)
+        key = ("causes", window, reach, apart_from, *before.told.values(), *after.told.values(), row["last_watermark"])
         if key not in self._known:
             within = None if reach is None else reach.around(window, self._zone)
             # What was compared since, and was the same, was told at a later watermark.
             compared_at = self._lineage.watermark(self._table, window, self._compared)
             told_at = max((at for at in (row["last_watermark"], compared_at) if at is not None), default=None)
-            self._known[key] = self._lineage.causes(self._table, window, before, after, told_at, within)
+            self._known[key] = self._lineage.causes(self._table, window, before, after, told_at, within, apart_from)
         named = redefined.union(self._known[key])
         return tuple(cause for cause in CAUSES if cause in named) or ("backfill",)
 
@@ -300,7 +370,7 @@ class _Comparison:
         return str(self._known[key])
 
     def _expected(self, window: Window, watermark: datetime | None) -> float | None:
-        if watermark is None:
+        if watermark is None or not self._becomes_final:
             return None
         if is_final(window.end, watermark, self._lateness):
             return 0.0  # whatever comes now is refused as too late
@@ -333,9 +403,11 @@ def change_logs(platform: Platform) -> dict[str, pl.DataFrame]:
     touched = lake.scan(touched_hours.TABLE).select("event_hour", "silver_version", "added", "removed").collect()
     resolved = lake.scan(persons.CHANGES).select("day", "resolution").collect()
     changed = lake.scan(dimension_changes.TABLE).collect()
+    entered = lake.scan(order_changes.TABLE).select("change", "entry_hour", "came", "altered").collect()
     return {
         events.TABLE.name: log_of_events(touched),
         persons.TABLE.name: log_of_persons(resolved, platform.settings.zone),
+        orders.TABLE.name: log_of_orders(entered),
         **{join.dimension.table.name: LOG.to_frame() for join in fact_events.JOINS},
         **{str(name): log_of_dimension(rows) for (name,), rows in changed.group_by("dimension")},
     }
@@ -495,6 +567,8 @@ def _finality(row: Mapping[str, Any]) -> str:
     if row["is_final"]:
         return "No event can change it any more; a login still can, until 30 days after its end."
     state = "Its window is closed" if row["is_closed"] else "Its window is open"
+    if orders.TABLE.name in json.loads(row["source_versions"]):
+        return f"{state}; the database may change it at any time."
     expected = row["expected_late_share"]
     if expected is None:
         return f"{state}; how many of its events are still to come cannot be told yet."

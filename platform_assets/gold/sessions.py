@@ -11,6 +11,7 @@ from deltalake import DeltaTable
 from partitions import Window
 from platform_assets.gold import fact_events
 from platform_assets.platform import Platform
+from platform_assets.publication import Reach
 from platform_assets.restatement import stale_sessions
 from platform_assets.semantics.calendar import starts
 from platform_assets.semantics.engines import collected
@@ -127,6 +128,9 @@ REACHES = Table(
     service_level=timedelta(hours=6),
     stats=("day",),
 )
+
+REACH = Reach(before=1, after=1)
+"""How far around a day lies what its sessions are told by; a run that goes on for longer reads on, and is rare."""
 
 _TIES = ("event_id", "source", "client_occurred_at")
 _READ = ("event_name", "occurred_at", "raw_id", "anonymous_id", *_TIES, SPEC.page, SPEC.referrer, *SPEC.campaign)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Callable, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from math import nan
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from deltalake import DeltaTable
 from partitions import Window
 from platform_assets.gold import active_users, live_metrics, published_numbers
 from platform_assets.platform import Platform
+from platform_assets.semantics.watermark import is_closed, is_final
 from platform_assets.table import Plot, Table
 from resources.lake import disk_usage
 
@@ -37,7 +38,7 @@ def partition_metadata(
     handle = platform.lake.open(table)
     rows = _rows(platform, table, handle, list(windows.values()))
     counts = _counts(table, rows, windows, platform)
-    watermark = platform.watermark()
+    watermark = platform.watermark(table.source)
     size = _bytes_by_date(table, handle)
     found: dict[str, Mapping[str, dg.MetadataValue]] = {}
     for key, window in windows.items():
@@ -48,10 +49,8 @@ def partition_metadata(
             "bytes of its dates": dg.MetadataValue.int(
                 sum(size.get(day, 0) for day in _dates(table, window, platform))
             ),
-            "closed": dg.MetadataValue.bool(watermark is not None and watermark >= window.end),
-            "final": dg.MetadataValue.bool(
-                watermark is not None and watermark >= window.end + platform.settings.allowed_lateness
-            ),
+            "closed": dg.MetadataValue.bool(is_closed(window.end, watermark)),
+            "final": dg.MetadataValue.bool(_is_final(platform, table, window, watermark)),
         }
         if watermark is not None:
             metadata["watermark"] = dg.MetadataValue.timestamp(watermark)
@@ -135,15 +134,30 @@ def _shown(table: Table, rows: pl.LazyFrame) -> dg.MetadataValue:
     return dg.MetadataValue.md(_markdown(first))
 
 
+def _is_final(platform: Platform, table: Table, window: Window, watermark: datetime | None) -> bool:
+    """Whether no event can change a window any more; the database can change one of its own for ever."""
+    return table.source == "events" and is_final(window.end, watermark, platform.settings.allowed_lateness)
+
+
 def _days_plot(platform: Platform, table: Table, plot: Plot, window: Window) -> dg.MetadataValue:
     """A line for each value of a column, over the days up to a window; days that are not final are shaded."""
     last = window.days(platform.settings.zone)[-1]
     days = pl.col(table.window_on).is_between(last - timedelta(days=plot.days - 1), last)
     rows = platform.lake.scan(table).filter(days, pl.col(plot.value).is_not_null())
+    if plot.only is not None:
+        rows = rows.filter(pl.col(plot.only[0]) == plot.only[1])
+    if "is_final" not in table.schema:
+        watermark, zone = platform.watermark(table.source), platform.settings.zone
+        shown = [last - timedelta(days=back) for back in range(plot.days)]
+        final = [day for day in shown if _is_final(platform, table, Window.of_days(day, day, zone), watermark)]
+        rows = rows.with_columns(is_final=pl.col(table.window_on).is_in(final))
     numbers = (
         rows.group_by(table.window_on, plot.by)
         .agg(pl.col(plot.value).sum(), pl.col("is_final").all())
         .sort(table.window_on, plot.by)
+        .sort(
+            pl.col(plot.value).sum().over(plot.by), descending=True, maintain_order=True
+        )  # a funnel's first step first
         .collect()
     )
     if numbers.is_empty():
@@ -218,7 +232,7 @@ def _lines(
         if from_zero:
             axes.set_ylim(bottom=0)
         axes.axvspan(max(final, default=at[0]), at[-1], alpha=0.12, color="grey", label="not final")
-        axes.legend(loc="upper left", fontsize=8)
+        axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=8, frameon=False)  # beside the lines
 
     return draw
 

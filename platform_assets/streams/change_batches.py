@@ -19,7 +19,7 @@ from platform_assets.streams.judging import rules_of
 from platform_assets.streams.stream import OLTP_CHANGES
 from platform_assets.streams.topic_writer import Inlet, StreamWriter
 from resources.lake import Lake, Writer
-from resources.records import RecordSource
+from resources.records import Batch, RecordSource
 from resources.settings import Settings
 
 
@@ -70,14 +70,15 @@ class ChangeBatches(StreamWriter):
         )
         self._dimensions = Dimensions(lake)
         self._inlet = Inlet(lake, source, settings, OLTP_CHANGES, rules_of(lake, settings))
-        super().__init__([self._inlet], refusals)
+        super().__init__([self._inlet], refusals, settings)
 
     def catch_up(self) -> None:
         """Bring every table to where the one above it is, and take up new topic partitions."""
         self._inlet.reading.forget()
         self._inlet.bronze.add_partitions()
         for writer, rows in self._tables:
-            self._take(rows, writer, self._inlet)
+            for judgement, batch in self._inlet.lacking(writer):
+                writer.append(rows(judgement), self._progress(writer, judgement, batch))
         self._let_in(_accepted, self._row_changes, self._inlet)
         self._let_out(self._inlet)
         self._dimensions.catch_up()
@@ -100,7 +101,7 @@ class ChangeBatches(StreamWriter):
             reading.read_ahead(batch.next_position)
         for writer, rows in self._tables:
             bronze.behind(writer)  # reads the progress, so that a rival is noticed
-            writer.append(rows(judgement), batch.next_position.transactions())
+            writer.append(rows(judgement), self._progress(writer, judgement, batch))
         changed = self._dimensions.catch_up()
         self._is_level = True
         return ChangeStep(
@@ -112,6 +113,13 @@ class ChangeBatches(StreamWriter):
             dimensions=tuple(dimension.table.name for dimension in changed),
             has_more=batch.has_more,
         )
+
+    def _progress(self, writer: Writer, judgement: Judgement, batch: Batch) -> dict[str, int]:
+        """What a table records with a batch; that of row changes the watermark, too: the newest commit tells it."""
+        progress = batch.next_position.transactions()
+        if writer is not self._row_changes:
+            return progress
+        return {**progress, **self._watermark(writer, judgement, "changed_at")}
 
 
 def _accepted(judgement: Judgement) -> pl.DataFrame:

@@ -22,7 +22,8 @@ from resources.records import Position, RecordSource, epoch_app, identity_app, p
 from resources.settings import StartAt
 
 WATERMARK_APP = "watermark"
-"""The name under which the log of `silver/events` records the watermark of its streams, in µs since 1970."""
+"""The name under which a log records the watermark of its streams, in µs since 1970: that of `silver/events`, and those
+of `silver/row_changes` and of what is computed from it."""
 
 
 def newest_apps(topic: str, epoch: int, partition: int) -> tuple[str, str]:
@@ -31,9 +32,9 @@ def newest_apps(topic: str, epoch: int, partition: int) -> tuple[str, str]:
     return f"{name}/newest_event", f"{name}/newest_record"
 
 
-def watermark_of(silver: DeltaTable) -> datetime | None:
-    """The watermark of the streams of events as silver's log has it, UTC."""
-    found = silver.transaction_version(WATERMARK_APP)
+def watermark_of(handle: DeltaTable) -> datetime | None:
+    """The watermark as a table's log has it, UTC; None where it has none."""
+    found = handle.transaction_version(WATERMARK_APP)
     return None if found is None else datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=found)
 
 

@@ -7,17 +7,15 @@ loses nothing and doubles nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
 import polars as pl
 
 from platform_assets.bronze import dead_letters
-from platform_assets.semantics.watermark import Newest, watermark
 from platform_assets.silver import events, late_arrivals, quarantine
 from platform_assets.silver.judgement import Judgement
-from platform_assets.streams import epochs
 from platform_assets.streams.followers import Followers, SilverStep
 from platform_assets.streams.judging import rules_of
 from platform_assets.streams.stream import EVENT_STREAMS
@@ -25,8 +23,6 @@ from platform_assets.streams.topic_writer import Inlet, StreamWriter
 from resources.lake import Change, Lake, Writer, retrying
 from resources.records import Batch, RecordSource, sql_coordinates
 from resources.settings import Settings
-
-_EPOCH_ZERO = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -72,7 +68,6 @@ class MicroBatches(StreamWriter):
 
     def __init__(self, lake: Lake, source: RecordSource, settings: Settings) -> None:
         self._lake = lake
-        self._settings = settings
         self._dead_letters = Writer(lake, dead_letters.TABLE)
         self._quarantine = Writer(lake, quarantine.TABLE)
         self._late_arrivals = Writer(lake, late_arrivals.TABLE)
@@ -85,7 +80,7 @@ class MicroBatches(StreamWriter):
             for stream in EVENT_STREAMS
             if stream.topic(settings) is not None
         ]
-        super().__init__(inlets, [self._dead_letters, self._quarantine])
+        super().__init__(inlets, [self._dead_letters, self._quarantine], settings)
 
     def catch_up(self) -> None:
         """Bring every table to where the one above it is, and take up new topic partitions. Call before `step`."""
@@ -161,7 +156,9 @@ class MicroBatches(StreamWriter):
         for inlet, _ in batches:
             inlet.bronze.behind(self._silver)
         ranges = " OR ".join(_sql_range(batch) for _, batch in batches)
-        return self._add_to_silver(judgement, {**_progress(batches), **self._watermark(judgement)}, ranges)
+        return self._add_to_silver(
+            judgement, {**_progress(batches), **self._watermark(self._silver, judgement)}, ranges
+        )
 
     def _add_to_silver(self, judgement: Judgement, progress: Mapping[str, int], ranges: str | None = None) -> Change:
         """Add what stands of some valid events, and record progress.
@@ -184,44 +181,6 @@ class MicroBatches(StreamWriter):
 
         return retrying(f"append to {events.TABLE.name}", attempt)
 
-    def _watermark(self, judgement: Judgement) -> dict[str, int]:
-        """What the watermark and the newest seen of each topic partition become with a batch."""
-        seen = (
-            judgement.accepted.lazy()
-            .group_by("topic", "partition")
-            .agg(pl.col("occurred_at", "ingested_at").max().dt.timestamp("us"))
-            .collect()
-        )
-        came = {(topic, partition): (event, record) for topic, partition, event, record in seen.iter_rows()}
-        newest: dict[tuple[str, int], Newest] = {}
-        progress: dict[str, int] = {}
-        for key, names in self._newest_apps():
-            then = [self._silver.progress(name) for name in names]
-            known = [value for value in (*then, *came.get(key, ())) if value is not None]
-            if not known:
-                continue
-            event, record = (
-                max(value for value in pair if value is not None)
-                for pair in zip(then, came.get(key, (None, None)), strict=True)
-            )
-            progress |= {names[0]: event, names[1]: record}
-            newest[key] = Newest(_instant(event), _instant(record))
-        before = self._silver.progress(epochs.WATERMARK_APP)
-        now = watermark(
-            newest,
-            self._settings.expected_disorder,
-            self._settings.idle_after,
-            None if before is None else _instant(before),
-        )
-        return progress if now is None else {**progress, epochs.WATERMARK_APP: _microseconds(now)}
-
-    def _newest_apps(self) -> Iterator[tuple[tuple[str, int], tuple[str, str]]]:
-        """The topic partitions, each with the names of its newest event and record."""
-        for inlet in self._inlets:
-            topic, epoch = inlet.bronze.topic, inlet.bronze.epoch
-            for partition in inlet.bronze.position().offsets:
-                yield (topic, partition), epochs.newest_apps(topic, epoch, partition)
-
 
 def _late(judgement: Judgement) -> pl.DataFrame:
     return late_arrivals.transform(judgement.accepted)
@@ -242,11 +201,3 @@ def _sql_range(batch: Batch) -> str:
 
 def _by_event_hour(rows: pl.DataFrame) -> dict[datetime, int]:
     return dict(rows.group_by(pl.col("occurred_at").dt.truncate("1h")).agg(pl.len()).iter_rows())
-
-
-def _instant(microseconds: int) -> datetime:
-    return _EPOCH_ZERO + timedelta(microseconds=microseconds)
-
-
-def _microseconds(instant: datetime) -> int:
-    return (instant - _EPOCH_ZERO) // timedelta(microseconds=1)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Self
 
 import polars as pl
 
 from platform_assets.bronze import records as received
+from platform_assets.semantics.watermark import Newest, watermark
 from platform_assets.silver import admissions
 from platform_assets.silver.judgement import Judgement, Rules
 from platform_assets.streams import epochs
@@ -30,6 +32,8 @@ from resources.records import (
     start_app,
 )
 from resources.settings import Settings, StartAt
+
+_EPOCH_ZERO = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class TableAhead(RuntimeError):
@@ -89,11 +93,13 @@ class StreamWriter:
     Args:
         inlets: The streams.
         refusals: The writers of the tables of refusals.
+        settings: For the watermark.
     """
 
-    def __init__(self, inlets: Sequence[Inlet], refusals: Sequence[Writer]) -> None:
+    def __init__(self, inlets: Sequence[Inlet], refusals: Sequence[Writer], settings: Settings) -> None:
         self._inlets = tuple(inlets)
         self._refusals = tuple(refusals)
+        self._settings = settings
         self._is_level = False
 
     def __enter__(self) -> Self:
@@ -130,9 +136,61 @@ class StreamWriter:
             for admitted, progress in inlet.admitted(writer):
                 _remove(writer, admitted.let_in, progress)
 
+    def _watermark(self, writer: Writer, judgement: Judgement, event_time: str = "occurred_at") -> dict[str, int]:
+        """What the watermark and the newest seen of each topic partition become with a batch, as a table records them.
+
+        Args:
+            writer: The table's.
+            judgement: The batch.
+            event_time: The column of event time.
+        """
+        seen = (
+            judgement.accepted.lazy()
+            .group_by("topic", "partition")
+            .agg(pl.col(event_time, "ingested_at").max().dt.timestamp("us"))
+            .collect()
+        )
+        came = {(topic, partition): (event, record) for topic, partition, event, record in seen.iter_rows()}
+        newest: dict[tuple[str, int], Newest] = {}
+        progress: dict[str, int] = {}
+        for key, names in self._newest_apps():
+            then = [writer.progress(name) for name in names]
+            known = [value for value in (*then, *came.get(key, ())) if value is not None]
+            if not known:
+                continue
+            event, record = (
+                max(value for value in pair if value is not None)
+                for pair in zip(then, came.get(key, (None, None)), strict=True)
+            )
+            progress |= {names[0]: event, names[1]: record}
+            newest[key] = Newest(_instant(event), _instant(record))
+        before = writer.progress(epochs.WATERMARK_APP)
+        now = watermark(
+            newest,
+            self._settings.expected_disorder,
+            self._settings.idle_after,
+            None if before is None else _instant(before),
+        )
+        return progress if now is None else {**progress, epochs.WATERMARK_APP: _microseconds(now)}
+
+    def _newest_apps(self) -> Iterator[tuple[tuple[str, int], tuple[str, str]]]:
+        """The topic partitions, each with the names of its newest event and record."""
+        for inlet in self._inlets:
+            topic, epoch = inlet.bronze.topic, inlet.bronze.epoch
+            for partition in inlet.bronze.position().offsets:
+                yield (topic, partition), epochs.newest_apps(topic, epoch, partition)
+
     def _has_admissions(self) -> bool:
         """Whether a replay let something in that is not taken in yet."""
         return any(inlet.has_admissions(*self._refusals) for inlet in self._inlets)
+
+
+def _instant(microseconds: int) -> datetime:
+    return _EPOCH_ZERO + timedelta(microseconds=microseconds)
+
+
+def _microseconds(instant: datetime) -> int:
+    return (instant - _EPOCH_ZERO) // timedelta(microseconds=1)
 
 
 def _remove(writer: Writer, rows: pl.DataFrame, progress: dict[str, int]) -> None:

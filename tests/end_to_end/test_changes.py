@@ -73,6 +73,8 @@ def test_a_change_becomes_a_version(run: Run) -> None:
     assert isinstance(asked(run), dg.RunRequest)
     shown = materialized(run.execute("advance_changes"))
     assert plans(run) == [("anna", "free", True), ("ben", "plus", True)]
+    assert run.platform.watermark("changes") == at(1) - run.platform.settings.expected_disorder
+    assert run.platform.watermark() is None, "there was no event"
     assert {("silver/users", None), ("silver/orders", None), ("bronze/oltp_changes", HOUR)} <= shown
     assert ("silver/row_changes", None) in shown
     assert ("silver/products", None) not in shown

@@ -7,13 +7,18 @@ from typing import Any
 
 import pytest
 
+from platform_assets.gold import order_changes
+from platform_assets.gold import orders as order_entries
 from platform_assets.silver import row_changes, users
 from platform_assets.streams.change_batches import ChangeBatches
+from platform_assets.streams.epochs import watermark_of
 from resources.lake import Lake
 from support.changes import CHANGE_TABLES, SETTINGS, change, new_lake, records, source, user
 from support.lakes import EventfulLake, Killed, die
+from support.records import START, at
 
 FIRST = (change("users", "c", 1, 0, user("anna")), change("users", "c", 2, 1, user("ben", "plus")))
+ORDER = change("orders", "c", 5, 6, {"order_id": "o1", "user_id": "anna", "amount": "10.00", "currency": "EUR"})
 
 
 def plans(lake: Lake) -> list[tuple[Any, ...]]:
@@ -57,7 +62,7 @@ def test_of_a_snapshot_taken_anew_what_is_the_same_goes_on(tmp_path: Path) -> No
 def test_catching_up_alone_ends_what_a_killed_batch_began(table: Any, tmp_path: Path) -> None:
     """Killed right after a table's commit; nothing new comes: catching up must bring all tables level."""
     lake = EventfulLake(new_lake(tmp_path / "lake").url)
-    held = source(records(FIRST))
+    held = source(records([*FIRST, ORDER]))
     with ChangeBatches(lake, held, SETTINGS) as batches:
         batches.catch_up()
         die_at(lake, f"after writing {table.name}")
@@ -66,15 +71,16 @@ def test_catching_up_alone_ends_what_a_killed_batch_began(table: Any, tmp_path: 
     with ChangeBatches(Lake(lake.url), held, SETTINGS) as batches:
         batches.catch_up()
     assert plans(lake) == [("anna", "free", True), ("ben", "plus", True)]
-    assert lake.scan(row_changes.TABLE).collect().height == 2
+    assert lake.scan(row_changes.TABLE).collect().height == 3
+    assert_entered(lake)
 
 
 @pytest.mark.parametrize("table", CHANGE_TABLES, ids=lambda table: table.name)
 def test_a_step_after_one_that_failed_takes_in_what_it_left_out(table: Any, tmp_path: Path) -> None:
     """The same writer goes on after a commit that failed: nothing is left out, nothing comes twice."""
     lake = EventfulLake(new_lake(tmp_path / "lake").url)
-    held = source(records([*FIRST, change("users", "u", 3, 5, user("anna", "pro"))]))
-    settings = SETTINGS.model_copy(update={"micro_batch_records": 2})
+    held = source(records([*FIRST, ORDER, change("users", "u", 3, 5, user("anna", "pro"))]))
+    settings = SETTINGS.model_copy(update={"micro_batch_records": 3})
     with ChangeBatches(lake, held, settings) as batches:
         batches.catch_up()
         die_at(lake, f"before writing {table.name}")
@@ -83,7 +89,16 @@ def test_a_step_after_one_that_failed_takes_in_what_it_left_out(table: Any, tmp_
         while batches.step() is not None:
             pass
     assert plans(lake) == [("anna", "free", False), ("anna", "pro", True), ("ben", "plus", True)]
-    assert lake.scan(row_changes.TABLE).collect().height == 3
+    assert lake.scan(row_changes.TABLE).collect().height == 4
+    assert_entered(lake)
+
+
+def assert_entered(lake: Lake) -> None:
+    """The order's sale was told, with the version that brought it; a kill in between only tells too much."""
+    told = lake.scan(order_changes.TABLE).collect()
+    assert set(told.select("entry_hour", "came", "altered").rows()) == {(START, 1, 0)}
+    assert told["change"].max() <= lake.open(order_entries.TABLE).version()  # type: ignore[operator]
+    assert watermark_of(lake.open(order_entries.TABLE)) == at(6) - SETTINGS.expected_disorder
 
 
 def die_at(lake: EventfulLake, moment: str) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from partitions import Window
-from platform_assets.gold import fact_events
+from platform_assets.gold import fact_events, published_numbers
 from platform_assets.gold.daily_numbers import DailyNumber
 from platform_assets.gold.metric_files import MetricFileError, load
 from platform_assets.gold.metric_numbers import numbers
@@ -208,3 +208,28 @@ def test_what_the_lake_cannot_tell_is_refused(tmp_path: Path, text: str, message
     (tmp_path / "it.yaml").write_text(text)
     with pytest.raises(MetricFileError, match=message):
         numbers(load(tmp_path))
+
+
+def test_a_file_put_beside_the_others_breaks_nothing_before_its_table_is_made(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "metrics").mkdir()
+    (tmp_path / "metrics" / "new.yaml").write_text(LIFECYCLE)
+    run.numbers = numbers(load(tmp_path / "metrics"))  # as after a reload: nobody made its table
+    (new,) = run.numbers
+    assert new.publishes is not None
+    assert not published_numbers.is_behind(run.platform, new.publishes)
+    run.execute("publish_numbers")
+    assert not run.lake.exists(new.table)
+    new.rebuild(run.platform, ALL)
+    assert published_numbers.is_behind(run.platform, new.publishes)
+    run.execute("publish_numbers")
+    said = run.lake.scan(published_numbers.TABLE).filter(source_table=new.table.name).collect()
+    assert said.height == run.lake.scan(new.table).collect().height > 0
+
+
+def test_the_faults_of_all_wrong_files_are_told_at_once(tmp_path: Path) -> None:
+    (tmp_path / "one.yaml").write_text("metric: funnel\ndescription: No steps.\nwindow: 2d\n")
+    (tmp_path / "two.yaml").write_text("metric: funnle\ndescription: No such kind.\n")
+    (tmp_path / "right.yaml").write_text(LIFECYCLE)
+    with pytest.raises(MetricFileError) as told:
+        load(tmp_path)
+    assert [line.split(":")[0] for line in str(told.value).splitlines()] == ["one.yaml", "two.yaml"]

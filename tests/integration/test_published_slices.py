@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -10,6 +11,7 @@ import polars as pl
 import pytest
 
 from partitions import Window
+from platform_assets.gold import active_users
 from platform_assets.gold.published_numbers import TABLE, explained, history, publish
 from platform_assets.ops.computations import TABLE as LEDGER
 from platform_assets.ops.computations import Computation
@@ -106,3 +108,31 @@ def test_a_slice_that_comes_back(world: Restated) -> None:
     assert [row[:2] for row in told(world, "web")] == [(2, None), (0, -2), (3, 3)]
     assert [row[2] for row in told(world, "web")[1:]] == [["backfill"], ["backfill"]]
     assert len(told(world, "ios")) == 1
+
+
+def test_days_that_nothing_came_to_are_not_read_again(world: Restated) -> None:
+    lake, watermark = world.platform.lake, datetime(2026, 1, 14, tzinfo=UTC)
+    first, last = date(2026, 1, 10), date(2026, 1, 11)
+    for day in (first, last):
+        world.compute(day, 1, 1, 1, watermark)
+    for _ in range(25):  # records are written after their data, so the days of the newest versions are looked at again
+        rows = lake.scan(active_users.TABLE).filter(day=last).collect()
+        lake.replace_days(active_users.TABLE, lake.open(active_users.TABLE), rows, last, last)
+    world.publish()
+    for file in (Path(lake.url) / active_users.TABLE.name / f"day={first}").glob("*.parquet"):
+        file.rename(file.with_suffix(".away"))
+    world.compute(last, 2, 2, 2, watermark, recorded=False)
+    assert world.publish().filter(metric="active_users.dau").select("value", "change").rows() == [(2, 1)]
+    assert world.publish().is_empty()
+
+
+def test_days_of_another_timezone_are_all_looked_at(world: Restated) -> None:
+    watermark = datetime(2026, 1, 14, tzinfo=UTC)
+    world.compute(date(2026, 1, 10), 1, 1, 1, watermark)
+    world.publish()
+    settings = world.platform.settings.model_copy(update={"reporting_timezone": "Europe/Berlin"})
+    world.platform = replace(world.platform, settings=settings)
+    world.compute(date(2026, 1, 11), 1, 1, 1, watermark)
+    published = world.publish().filter(metric="active_users.dau").sort("window_start")
+    assert published["window_start"].dt.hour().to_list() == [23, 0, 23], "the day as it was is no more"
+    assert published["value"].to_list() == [1, None, 1]

@@ -10,7 +10,7 @@ from typing import Any
 
 from platform_assets.bronze import dead_letters, oltp_changes, schemas
 from platform_assets.changes.dimensions import DIMENSIONS
-from platform_assets.gold import fact_events
+from platform_assets.gold import fact_events, order_changes
 from platform_assets.silver import admissions, dimension_changes, quarantine, row_changes
 from platform_assets.streams.change_batches import ChangeBatches
 from platform_assets.streams.stream import EVENT_STREAMS
@@ -28,6 +28,7 @@ CHANGE_TABLES = (
     quarantine.TABLE,
     row_changes.TABLE,
     dimension_changes.TABLE,
+    order_changes.TABLE,
     *(dimension.table for dimension in DIMENSIONS),
 )
 """The tables that the changes' stream writes, in the order in which it writes them."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 
 from partitions import Window
-from platform_assets.gold import active_users, fact_events, person_days, published_numbers
+from platform_assets.gold import active_users, fact_events, order_changes, person_days, published_numbers
 from platform_assets.ops import computations
 from platform_assets.ops.computations import Computation
 from platform_assets.platform import Platform
@@ -25,6 +25,7 @@ TABLES = (
     persons.TABLE,
     persons.CHANGES,
     dimension_changes.TABLE,
+    order_changes.TABLE,
     outcomes.TABLE,
     fact_events.TABLE,
     events.TABLE,

@@ -161,7 +161,13 @@ def entries(*given: tuple[str, str | None, list[str]]) -> pl.DataFrame:
             "published_at": TIMESTAMP,
         },
         orient="row",
-    ).with_columns(is_closed=True, is_final=False, is_person_final=False, expected_late_share=pl.lit(0.012))
+    ).with_columns(
+        is_closed=True,
+        is_final=False,
+        is_person_final=False,
+        expected_late_share=pl.lit(0.012),
+        source_versions=pl.lit("{}"),
+    )
 
 
 def test_an_open_window_that_grew_is_one_step() -> None:

@@ -1,0 +1,167 @@
+"""Published numbers to read: which there are, what they are, and what they were as known at an instant.
+
+All of it comes from `gold/published_numbers`, which forgets nothing; so what was answered once can be answered again.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import polars as pl
+
+from partitions import Window
+from platform_assets.publication import Publication, slice_part
+from platform_assets.semantics.calendar import Interval
+from platform_assets.serving.catalog import Catalog
+
+COLUMNS = (
+    "slice",
+    "window_start",
+    "window_end",
+    "revision",
+    "value",
+    "change",
+    "causes",
+    "expected_late_share",
+    "is_closed",
+    "is_final",
+    "is_person_final",
+    "watermark",
+    "definition_version",
+    "published_at",
+)
+"""What is told of each value: columns of `gold/published_numbers`."""
+
+_LEDGER = "gold.published_numbers"
+
+
+class UnknownMetric(LookupError):
+    """There is no such metric, or no such slice of it; the message names what there is."""
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A metric that can be read.
+
+    Attributes:
+        name: `active_users.dau`.
+        description: Of its column.
+        unit: Of its values; None for shares.
+        grain: The length of the windows that its values are of.
+        slices: The columns that tell its values of a window apart.
+        table: The gold table that it is computed in.
+    """
+
+    name: str
+    description: str
+    unit: str | None
+    grain: Interval
+    slices: tuple[str, ...]
+    table: str
+
+
+def offers(publications: Iterable[Publication]) -> dict[str, Offer]:
+    """What can be read, by name: the declared numbers of some publications."""
+    found = {}
+    for publication in publications:
+        columns = {column.name: column for column in publication.table.columns}
+        for name, metric in publication.names.items():
+            column = columns[metric.column]
+            found[name] = Offer(
+                name, column.description, column.unit, publication.grain, publication.slices, publication.table.name
+            )
+    return found
+
+
+def offered(known: Mapping[str, Offer], name: str) -> Offer:
+    """The metric of a name.
+
+    Raises:
+        UnknownMetric: There is none.
+    """
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(sorted(known))}"
+        msg = f"metric {name!r} is not published; {hint}"
+        raise UnknownMetric(msg)
+    return known[name]
+
+
+def values(
+    catalog: Catalog,
+    offer: Offer,
+    window: Window,
+    where: Sequence[tuple[str, str | None]] = (),
+    as_known_at: datetime | None = None,
+    *,
+    limit: int,
+    offset: int = 0,
+    every_revision: bool = False,
+) -> pl.DataFrame:
+    """What was published of the windows that begin within a window of instants.
+
+    Args:
+        catalog: The lake.
+        offer: The metric.
+        window: The instants.
+        where: Values that columns of the slices must have; None where the column is null.
+        as_known_at: An instant, with a timezone; None for now.
+        limit: Most rows.
+        offset: Rows to leave out before them.
+        every_revision: Every value that was published by then, instead of the last of each window and slice.
+
+    Returns:
+        `COLUMNS`, by window, slice and revision.
+
+    Raises:
+        UnknownMetric: The metric is not sliced by a column.
+    """
+    for column, _ in where:
+        if column not in offer.slices:
+            sliced = f"sliced by {', '.join(offer.slices)}" if offer.slices else "not sliced"
+            msg = f"where: {offer.name} has no slices by {column!r}; it is {sliced}"
+            raise UnknownMetric(msg)
+    conditions = [
+        "metric = $metric",
+        "window_start >= $start AND window_start < $end",
+        "window_date BETWEEN $first_date AND $last_date",
+    ]
+    parameters: dict[str, Any] = {
+        "metric": offer.name,
+        "start": window.start,
+        "end": window.end,
+        "first_date": window.first_date,
+        "last_date": window.last_date,
+        "limit": limit,
+        "offset": offset,
+    }
+    for number, (column, value) in enumerate(where):
+        conditions.append(f"list_contains(string_split(slice, ','), $part_{number})")
+        parameters[f"part_{number}"] = slice_part(column, value)
+    if as_known_at is not None:
+        conditions.append("published_at <= $as_known_at")
+        parameters["as_known_at"] = as_known_at
+    last = "row_number() OVER (PARTITION BY slice, window_start ORDER BY revision DESC) = 1"
+    return catalog.sql(
+        f"SELECT {', '.join(COLUMNS)} FROM {_LEDGER} WHERE {' AND '.join(conditions)} "
+        f"{'' if every_revision else f'QUALIFY {last} '}"
+        "ORDER BY window_start, slice, revision LIMIT $limit OFFSET $offset",
+        parameters,
+    )
+
+
+def window_of(first: date, last: date, zone: ZoneInfo) -> Window:
+    """The instants of some days of the reporting timezone, the last one included.
+
+    Raises:
+        ValueError: They are in the wrong order.
+    """
+    if last < first:
+        msg = f"end {last} is before start {first}; give the earlier day as start"
+        raise ValueError(msg)
+    return Window.of_days(first, last, zone)
