@@ -1,7 +1,7 @@
 # Headwater. `make help` lists what there is.
 #
-# Variables: PORT, KAFKA_PORT, POSTGRES_PORT, REGISTRY_PORT, HOST, RATE (events a second), VAR (the stack's folder),
-# WORKERS (processes that share the tests), ARGS (more).
+# Variables: PORT, KAFKA_PORT, POSTGRES_PORT, REGISTRY_PORT, METRICS_PORT, HOST, RATE (events a second), VAR (the
+# stack's folder), WORKERS (processes that share the tests), ARGS (more).
 
 PYTHON ?= python3.11
 VENV := .venv
@@ -14,7 +14,7 @@ PYTEST := $(BIN)/pytest --numprocesses $(WORKERS) --dist worksteal
 STACK := $(if $(VAR),--var $(VAR))
 UP := $(STACK) $(if $(HOST),--host $(HOST)) $(if $(PORT),--port $(PORT)) \
 	$(if $(KAFKA_PORT),--kafka-port $(KAFKA_PORT)) $(if $(POSTGRES_PORT),--postgres-port $(POSTGRES_PORT)) \
-	$(if $(REGISTRY_PORT),--registry-port $(REGISTRY_PORT)) \
+	$(if $(REGISTRY_PORT),--registry-port $(REGISTRY_PORT)) $(if $(METRICS_PORT),--metrics-port $(METRICS_PORT)) \
 	$(if $(RATE),--rate $(RATE)) $(ARGS)
 
 .PHONY: help up down reset test test-slow lint bench doctor load late break plan env

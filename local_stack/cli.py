@@ -63,6 +63,7 @@ def _up(options: argparse.Namespace, console: Console) -> int:
         kafka_port=options.kafka_port,
         postgres_port=options.postgres_port,
         registry_port=options.registry_port,
+        metrics_port=options.metrics_port,
         database=not options.no_database,
         rate=options.rate,
         simulate=options.simulate,
@@ -176,6 +177,18 @@ def _why(options: argparse.Namespace, console: Console) -> int:
     return answer(settings, console, options.metric, options.day, options.slice, options.at)
 
 
+def _metrics(options: argparse.Namespace, console: Console) -> int:
+    from local_stack.metrics import serve  # noqa: PLC0415
+
+    return serve(Stack.at(options.var), options.host, options.port, console)
+
+
+def _webhook(options: argparse.Namespace, console: Console) -> int:
+    from local_stack.webhook import listen  # noqa: PLC0415
+
+    return listen(options.port, console)
+
+
 def _day(text: str) -> date:
     try:
         return date.fromisoformat(text)
@@ -221,6 +234,7 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument("--kafka-port", type=int, default=9092, help="port of the embedded broker (default: 9092)")
     up.add_argument("--registry-port", type=int, default=8081, help="port of the schema registry (default: 8081)")
     up.add_argument("--postgres-port", type=int, default=5433, help="port of the embedded database (default: 5433)")
+    up.add_argument("--metrics-port", type=int, default=9464, help="port of the metrics (default: 9464)")
     up.add_argument("--no-database", action="store_true", help="no embedded database, and no changes of one")
     up.add_argument("--rate", type=float, default=2.0, help="simulated events a second, 0 for none (default: 2)")
     up.add_argument("--simulate", action="store_true", help="send simulated events to a Kafka of your own, too")
@@ -256,6 +270,13 @@ def _parser() -> argparse.ArgumentParser:
 
     sql = add("sql", _sql, "ask the lake by SQL; gold/funnels/checkout is gold.funnels_checkout")
     sql.add_argument("query", help="one SELECT of DuckDB's SQL")
+
+    metrics = add("metrics", _metrics, "serve metrics for Prometheus until Ctrl-C")
+    metrics.add_argument("--host", default="127.0.0.1", help="default: 127.0.0.1")
+    metrics.add_argument("--port", type=int, default=9464, help="default: 9464")
+
+    webhook = add("webhook", _webhook, "receive alerts on this machine, and print them")
+    webhook.add_argument("--port", type=int, default=9099, help="default: 9099")
 
     dictionary = add("dictionary", _dictionary, f"write {DICTIONARY} and {DATA_MODEL} from the tables' declarations")
     dictionary.add_argument("--check", action="store_true", help="only say whether they are up to date")

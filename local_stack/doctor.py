@@ -323,9 +323,11 @@ def refuse_beside_writers(stack: Stack) -> None:
         return
     import dagster as dg  # noqa: PLC0415 - see `visit`
 
+    from local_stack.instance import instance_of  # noqa: PLC0415
+
     status = dg.DagsterRunStatus
     busy = [status.QUEUED, status.NOT_STARTED, status.STARTING, status.STARTED, status.CANCELING]
-    with dg.DagsterInstance.from_config(str(stack.dagster_home)) as instance:
+    with instance_of(stack.dagster_home) as instance:
         runs: Sequence[dg.DagsterRun] = instance.get_runs(dg.RunsFilter(statuses=busy))
     if runs:
         told = ", ".join(f"{run.run_id[:8]} ({run.job_name}, {run.status.value.lower()})" for run in runs[:5])

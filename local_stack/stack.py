@@ -255,6 +255,7 @@ class Stack:
             environment_name("start_date"): settings.start_date.isoformat(),
             environment_name("kafka_bootstrap_servers"): settings.kafka_bootstrap_servers,
             environment_name("landing_url"): settings.landing_url or str(self.landing),
+            environment_name("ui_url"): settings.ui_url,
             **self._sources_environment(settings),
         }
 

@@ -80,6 +80,7 @@ class Options:
         kafka_port: Port of the embedded broker, on loopback.
         postgres_port: Port of the embedded database, on loopback.
         registry_port: Port of the embedded schema registry, on loopback.
+        metrics_port: Port of the metrics for Prometheus, on the web UI's address.
         database: Whether to start the embedded database, where the settings name no other.
         rate: Simulated events per second; 0 for none.
         simulate: Send simulated traffic to a Kafka of your own, too.
@@ -93,6 +94,7 @@ class Options:
     kafka_port: int = 9092
     postgres_port: int = 5433
     registry_port: int = 8081
+    metrics_port: int = 9464
     database: bool = True
     rate: float = 2.0
     simulate: bool = False
@@ -303,7 +305,10 @@ def refuse_where_it_cannot(stack: Stack, options: Options, *, embedded: bool) ->
     if free < _DISK_BYTES:
         msg = f"{free / 2**30:.1f} GB are free on the disk of {existing}; {_DISK_BYTES / 2**30:.0f} GB are needed"
         raise StackRefused(msg)
-    wanted = [(options.host, options.port, "PORT", "the web UI")]
+    wanted = [
+        (options.host, options.port, "PORT", "the web UI"),
+        (options.host, options.metrics_port, "METRICS_PORT", "the metrics"),
+    ]
     if embedded:
         wanted.append((LOOPBACK, options.kafka_port, "KAFKA_PORT", "the broker"))
         if options.database and Settings().oltp_url is None:
@@ -421,6 +426,7 @@ class _Running:
             "start_date": state.start_date,
             "kafka_bootstrap_servers": state.kafka,
             "landing_url": given.landing_url or str(stack.landing),
+            "ui_url": given.ui_url if "ui_url" in given.model_fields_set else self._url,
         }
         self._settings = given.model_copy(update=update)
         # Else librdkafka writes its remarks between our lines.
@@ -452,19 +458,23 @@ class _Running:
         self._start_web(code)
         self._prepare_lake(Platform.from_settings(self._settings))
         self._await_web(web_began)
+        metrics_began = time.monotonic()
+        self._start_metrics()
         self._start_daemon()
         if self._settings.oltp_url is not None and self._settings.oltp_changes_topic is not None:
             self._start_relay()
         if self._options.rate > 0 and (self._state.embedded or self._options.simulate):
             self._start_traffic()
             self._deliver()
+        self._await_metrics(metrics_began)
         self._say_where(time.monotonic() - began)
 
     def _make_instance(self) -> None:
         """Make Dagster's databases, once, before anything uses them: two processes at it at once break them."""
-        if not (self._stack.dagster_home / "history").exists():
+        if not (self._stack.dagster_home / "event_log.db").exists():
             with _instance(self._stack.dagster_home) as instance:
                 instance.get_run_ids(limit=1)
+                instance.get_asset_keys(limit=1)
 
     def watch(self) -> None:
         """Look after the parts until one ends.
@@ -490,6 +500,7 @@ class _Running:
         self._stop_child("shop", 5)
         self._stop_child("relay", 10)
         self._stop_child("daemon", 5)
+        self._stop_child("metrics", 2)
         if "code" in self._children:
             self._cancel_runs()
         self._stop_child("web", 3)
@@ -646,6 +657,19 @@ class _Running:
 
             daemon.await_ready(not_ready, _READY_SECONDS)
         self._told.ready("daemon", "sensors, schedules and backfills are running", began)
+
+    def _start_metrics(self) -> None:
+        """Start the metrics' server, and do not wait for it: what loads meanwhile is the rest."""
+        where = ("--host", self._options.host, "--port", str(self._options.metrics_port))
+        self._child("metrics", sys.executable, "-m", "local_stack.cli", "metrics", *where).start()
+
+    def _await_metrics(self, began: float) -> None:
+        metrics = self._children["metrics"]
+        with self._told.starting("metrics"):
+            metrics.await_ready(
+                lambda: None if b"metrics on " in metrics.said() else "it does not listen yet", _READY_SECONDS
+            )
+        self._told.ready("metrics", f"http://{self._options.host}:{self._options.metrics_port}/metrics", began)
 
     def _start_traffic(self) -> None:
         from resources.kafka import KafkaSource  # noqa: PLC0415
@@ -869,9 +893,9 @@ class _Running:
 
 @contextmanager
 def _instance(home: Path) -> Iterator[DagsterInstance]:
-    import dagster as dg  # noqa: PLC0415 - see `_Running.start`
+    from local_stack.instance import instance_of  # noqa: PLC0415 - see `_Running.start`
 
-    with dg.DagsterInstance.from_config(str(home)) as instance:
+    with instance_of(home) as instance:
         yield instance
 
 

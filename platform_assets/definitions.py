@@ -43,7 +43,7 @@ from platform_assets.gold.daily_numbers import DailyNumber, Restated, RestatedBy
 from platform_assets.gold.metric_numbers import own_numbers
 from platform_assets.identity_assets import IDENTITY_POOL, no_super_nodes, persons_asset, preview_persons
 from platform_assets.maintenance import maintain, nightly, nightly_maintenance, regular_maintenance
-from platform_assets.ops import computations
+from platform_assets.ops import alert_deliveries, computations, incidents
 from platform_assets.platform import Platform
 from platform_assets.publication import Publication
 from platform_assets.quality.checks import asset_check, checks_of, keeps_addresses_out, whole_address_check
@@ -107,6 +107,8 @@ TABLES: tuple[Table, ...] = (
     partner_files.TABLE,
     quarantined_rows.TABLE,
     *(feed.table for feed in FEEDS),
+    incidents.TABLE,
+    alert_deliveries.TABLE,
     computations.TABLE,
 )
 """Every table that is declared in Python, in the order in which data flows."""
@@ -239,6 +241,8 @@ def assets(partitions: Partitions, numbers: Sequence[DailyNumber]) -> list[dg.As
         ledger_spec(partner_files.TABLE, [landed_files.TABLE]),
         ledger_spec(quarantined_rows.TABLE, [partner_files.TABLE]),
         ledger_spec(touched_hours.TABLE),
+        ledger_spec(incidents.TABLE),
+        ledger_spec(alert_deliveries.TABLE, [incidents.TABLE]),
         ledger_spec(computations.TABLE),
     ]
 
@@ -264,6 +268,7 @@ def build_defs(platform: Platform, numbers: Sequence[DailyNumber] | None = None)
         MetricFileError: A file of the project's metrics is wrong.
     """
     # Sensors import the assets, so they are imported where everything is put together.
+    from sensors.alerts import alerts_sensor  # noqa: PLC0415
     from sensors.due_partitions import check_latest_due, hourly_checks  # noqa: PLC0415
     from sensors.first_events import first_events  # noqa: PLC0415
     from sensors.landed_files import landed_files as landed_files_sensor  # noqa: PLC0415
@@ -284,8 +289,9 @@ def build_defs(platform: Platform, numbers: Sequence[DailyNumber] | None = None)
     declared = tables(numbers)
     kept = (*RESTATED, *numbers)
     restate = restate_numbers(kept)
+    made = assets(partitions, numbers)
     return dg.Definitions(
-        assets=assets(partitions, numbers),
+        assets=made,
         asset_checks=[
             *(asset_check(check, partitions) for check in checks_of(declared)),
             *(whole_address_check(t) for t in declared if t.partitions is None and keeps_addresses_out(t)),
@@ -318,6 +324,7 @@ def build_defs(platform: Platform, numbers: Sequence[DailyNumber] | None = None)
             number_restatements(kept, restate),
             first_events,
             publications_sensor(publications_of(numbers)),
+            alerts_sensor(declared, made),
         ],
         schedules=[regular_maintenance, nightly_maintenance, hourly_checks],
         resources={"platform": platform},

@@ -10,13 +10,17 @@ from __future__ import annotations
 import re
 from datetime import date, datetime, timedelta
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal, Self, get_args
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 StartAt = Literal["earliest", "latest"]
+
+Severity = Literal["warning", "error", "critical"]
+SEVERITIES: tuple[Severity, ...] = get_args(Severity)
+"""How bad something is, from bad to worst."""
 
 
 class Settings(BaseSettings):
@@ -193,6 +197,56 @@ class Settings(BaseSettings):
         "does not start.",
     )
     api_requests_per_minute: int = Field(default=600, ge=1, description="Most requests of one token in a minute.")
+    ui_url: str = Field(
+        default="http://127.0.0.1:3000", description="Address of Dagster's web UI, for the links in alerts."
+    )
+    alert_urls: tuple[SecretStr, ...] = Field(
+        default=(),
+        description="JSON list of Apprise URLs that alerts go to (`slack://…`, `mailto://…`, `pagerduty://…`, "
+        "`json://…`); `error=slack://…` takes alerts from that severity on (`warning`, `error`, `critical`). Kept "
+        "secret.",
+    )
+    alert_reminder: timedelta = Field(
+        default=timedelta(hours=4), description="An incident that is still there is told again after this long."
+    )
+    alert_recovery_after: timedelta = Field(
+        default=timedelta(minutes=2),
+        description="An incident is over when its condition was gone for this long; one that comes back before is "
+        "the same incident, and tells nothing.",
+    )
+    alert_lookback: timedelta = Field(
+        default=timedelta(days=7),
+        description="Failed runs, backfills and checks older than this open no incident when alerts are first "
+        "switched on.",
+    )
+    alert_lag_records: int = Field(
+        default=1_000_000, ge=1, description="Records that a topic may be ahead of bronze before it is an alert."
+    )
+    alert_lag_for: timedelta = Field(
+        default=timedelta(minutes=5), description="How long it must be that far ahead before it is told."
+    )
+    alert_dead_letter_share: float = Field(
+        default=0.01, ge=0, le=1, description="Share of a topic's records that may be undecodable."
+    )
+    alert_quarantine_share: float = Field(
+        default=0.05, ge=0, le=1, description="Share of a topic's records that may break the contract."
+    )
+    alert_rate_window: timedelta = Field(
+        default=timedelta(hours=1), description="The time of arrival that these shares are taken over, in whole hours."
+    )
+    alert_rate_records: int = Field(
+        default=100, ge=1, description="Least records of a topic in that time for its shares to say anything."
+    )
+
+    @field_validator("alert_urls")
+    @classmethod
+    def _known_severities(cls, value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        for number, url in enumerate(value, 1):
+            floor, _ = split_alert_url(url.get_secret_value())
+            if floor not in SEVERITIES:
+                msg = f"alert_urls, number {number}: {floor!r} is no severity; write one of {', '.join(SEVERITIES)}"
+                raise ValueError(msg)
+        return value
 
     @field_validator("spark_remote")
     @classmethod
@@ -275,6 +329,12 @@ class Settings(BaseSettings):
         return {key: value.get_secret_value() for key, value in self.lake_options.items()}
 
 
+def split_alert_url(told: str) -> tuple[str, str]:
+    """The least severity that an entry of `alert_urls` takes, and its URL: ``warning`` where it says none."""
+    before, mark, url = told.partition("=")
+    return (before, url) if mark and before.isalpha() else (SEVERITIES[0], told)
+
+
 def environment_name(field: str) -> str:
     """The environment variable that sets a field of ``Settings``."""
     alias = Settings.model_fields[field].validation_alias
@@ -293,13 +353,13 @@ def settings_table() -> str:
         elif isinstance(default, frozenset):
             shown = "`[" + ", ".join(f'"{item}"' for item in sorted(default)) + "]`"
         else:
-            shown = "" if default is None or default == {} else f"`{default}`"
+            shown = "" if default in (None, {}, ()) else f"`{default}`"
         rows.append(f"| `{environment_name(name)}` | {shown} | {field.description} |")
     return "\n".join(rows) + "\n"
 
 
 def _iso8601(value: timedelta) -> str:
-    for unit, seconds in (("D", 86_400), ("M", 60), ("S", 1)):
+    for unit, seconds in (("D", 86_400), ("H", 3_600), ("M", 60), ("S", 1)):
         if value % timedelta(seconds=seconds) == timedelta(0):
             return f"P{'' if unit == 'D' else 'T'}{value // timedelta(seconds=seconds)}{unit}"
     return f"PT{value.total_seconds()}S"

@@ -16,6 +16,7 @@ from deltalake.exceptions import DeltaError
 from rich.console import Console
 
 from local_stack.doctor import Doctor, Finding, visit
+from local_stack.instance import instance_of
 from local_stack.stack import ROOT, Stack, StackRefused, State
 from partitions import Window
 from platform_assets.bronze import client_events
@@ -230,14 +231,17 @@ def test_it_does_not_mend_while_the_stack_is_up(stack: Stack, lake: Lake) -> Non
     assert stack.holder() is None
 
 
-def test_it_does_not_mend_while_dagster_has_a_run_in_progress(stack: Stack, lake: Lake) -> None:
+def test_it_does_not_mend_while_dagster_has_a_run_in_progress(
+    stack: Stack, lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
     stack.dagster_home.mkdir()
     shutil.copyfile(ROOT / "dagster.yaml", stack.dagster_home / "dagster.yaml")
 
     @dg.job
     def busy() -> None: ...
 
-    with dg.DagsterInstance.from_config(str(stack.dagster_home)) as instance:
+    monkeypatch.setenv("DAGSTER_HOME", str(stack.dagster_home))  # and put back what it was
+    with instance_of(stack.dagster_home) as instance:
         run = instance.create_run_for_job(busy, status=dg.DagsterRunStatus.STARTED)
         with pytest.raises(StackRefused, match=f"{run.run_id[:8]} .busy, started.*not safe"):
             visited(stack, mend=True)
