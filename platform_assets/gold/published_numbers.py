@@ -454,11 +454,7 @@ def as_known_at(
     Raises:
         ValueError: The instant has no timezone.
     """
-    if instant.tzinfo is None:
-        msg = f"instant {instant.isoformat()!r} has no timezone; write it with one: {instant.isoformat()}+00:00"
-        raise ValueError(msg)
-    said = history(platform, metric, window, slice).filter(pl.col("published_at") <= instant)
-    return None if said.is_empty() else said.row(-1, named=True)
+    return explained(platform, metric, window, slice).known_at(instant)
 
 
 @dataclass(frozen=True)
@@ -495,6 +491,14 @@ class Explanation:
             pl.col("causes").first(), total.alias("change"), others, publications=pl.len()
         )
         return folded.drop("run")
+
+    def known_at(self, instant: datetime) -> dict[str, Any] | None:
+        """What it was as known at an instant; see `as_known_at`."""
+        if instant.tzinfo is None:
+            msg = f"instant {instant.isoformat()!r} has no timezone; write it with one: {instant.isoformat()}+00:00"
+            raise ValueError(msg)
+        said = self.entries.filter(pl.col("published_at") <= instant)
+        return None if said.is_empty() else said.row(-1, named=True)
 
     @property
     def sentence(self) -> str:

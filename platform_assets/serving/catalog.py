@@ -87,9 +87,17 @@ class Catalog:
 
     def version(self, name: str) -> int:
         """The newest version of a table."""
+        return self.handle(name).version()
+
+    def handle(self, name: str) -> DeltaTable:
+        """A table at its newest version, to ask its log; it goes on as the table does, and is not to be written by.
+
+        Raises:
+            FileNotFoundError: The table was never created.
+        """
         with self._lock:
             self._refresh(name)
-            return self._handles[name].version()
+            return self._handles[name]
 
     def _refresh(self, name: str) -> None:
         handle = self._handles.get(name)

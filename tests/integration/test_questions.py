@@ -1,0 +1,214 @@
+"""What the pages ask: the answers of SQL, against the same rows counted by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from zoneinfo import ZoneInfo
+
+import polars as pl
+import pytest
+
+from partitions import Window
+from platform_assets.definitions import tables
+from platform_assets.gold import active_users, fact_events, live_metrics, revenue
+from platform_assets.gold.published_numbers import shown
+from platform_assets.semantics.funnels import Breakdown, Funnel, Step
+from platform_assets.serving import questions
+from platform_assets.serving.catalog import Catalog
+from platform_assets.silver import outcomes, persons
+from platform_assets.table import Table
+from resources.lake import Lake
+from support.published import Restated
+
+FIRST, LAST = date(2026, 3, 1), date(2026, 3, 4)
+NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
+ZONE = ZoneInfo("UTC")
+STEPS = ("product_viewed", "order_completed")
+CHECKOUT = next(table for table in tables() if table.name == "gold/funnels/checkout")
+
+
+def filled(table: Table, rows: list[dict[str, object]]) -> pl.DataFrame:
+    """Rows with something in every column that is asked of nobody here."""
+    some = {
+        pl.String: "",
+        pl.Int64: 0,
+        pl.Int32: 0,
+        pl.Boolean: False,
+        pl.Date: FIRST,
+        pl.Datetime: NOON,
+        pl.Float64: 0.0,
+    }
+    base = {c.name: None if c.nullable else some.get(type(c.dtype), Decimal(0)) for c in table.columns}
+    return pl.DataFrame([{**base, **row} for row in rows], schema=table.schema, orient="row")
+
+
+@pytest.fixture
+def catalog(lake: Lake) -> Iterator[Catalog]:
+    for table in tables():
+        lake.create(table)
+    with Catalog(lake, tables()) as opened:
+        yield opened
+
+
+def test_events_by_minute_are_summed_and_those_taken_back_are_gone(lake: Lake, catalog: Catalog) -> None:
+    told = [(0, "web", 3), (0, "web", -1), (0, None, 2), (1, "ios", 1), (1, "ios", -1), (9, "web", 9)]
+    rows = [
+        {
+            "minute": NOON + timedelta(minutes=m),
+            "platform": p,
+            "events": n,
+            "event_name": "a",
+            "event_date": NOON.date(),
+        }
+        for m, p, n in told
+    ]
+    lake.append(live_metrics.TABLE, filled(live_metrics.TABLE, rows))
+    window = Window(NOON, NOON + timedelta(minutes=5))
+    assert questions.events_per_minute(catalog, window).rows() == [(NOON, "not known", 2), (NOON, "web", 2)]
+    assert questions.events_by_name(catalog, window, "web").rows() == [("a", 2)]
+    assert questions.platforms(catalog, window) == ["not known", "web"]
+
+
+def test_days_say_how_final_they_are(lake: Lake, catalog: Catalog) -> None:
+    flags = [(True, True), (True, False), (False, False)]
+    rows = [
+        {"day": FIRST + timedelta(days=n), "dau": n, "is_closed": closed, "is_final": final}
+        for n, (closed, final) in enumerate(flags)
+    ]
+    lake.append(active_users.TABLE, filled(active_users.TABLE, rows[::-1]))
+    found = questions.active_users(catalog, FIRST, LAST)
+    assert found["state"].to_list() == ["final", "closed", "open"]
+    assert found["dau"].to_list() == [0, 1, 2]
+    assert questions.newest_day(catalog, active_users.TABLE) == FIRST + timedelta(days=2)
+
+
+def test_revenue_is_never_summed_over_currencies(lake: Lake, catalog: Catalog) -> None:
+    told = [("EUR", FIRST, "1.10"), ("EUR", None, "2.20"), ("USD", FIRST, "5"), (None, FIRST, "7")]
+    rows = [{"currency": c, "cohort_month": m, "net": Decimal(n), "orders": 1} for c, m, n in told]
+    lake.append(revenue.TABLE, filled(revenue.TABLE, rows))
+    found = questions.revenue(catalog, FIRST, LAST)
+    assert dict(found.select("currency", "net").iter_rows()) == {
+        "EUR": Decimal("3.3"),
+        "USD": Decimal(5),
+        "not known": Decimal(7),
+    }
+    assert questions.currencies(catalog, FIRST, LAST)[0] == "EUR"
+    cohorts = questions.revenue_by_cohort(catalog, "EUR", FIRST, LAST)
+    assert cohorts.rows() == [(FIRST, FIRST, Decimal("1.1"), 1), (FIRST, None, Decimal("2.2"), 1)]
+
+
+def test_a_funnel_of_days_adds_up_and_its_mean_is_of_all(lake: Lake, catalog: Catalog) -> None:
+    told = [(0, 1, 10, None), (0, 2, 4, 60.0), (1, 1, 30, None), (1, 2, 6, 10.0)]
+    rows = [
+        {"day": FIRST + timedelta(days=d), "breakdown": "web", "step": k, "name": STEPS[k - 1]}
+        | {"persons": n, "mean_seconds": mean, "p50_seconds": mean, "is_closed": d == 0}
+        for d, k, n, mean in told
+    ]
+    lake.append(CHECKOUT, filled(CHECKOUT, rows))
+    assert questions.metric_tables(catalog, "funnels")["checkout"] == CHECKOUT
+    first, last = questions.funnel(catalog, CHECKOUT, FIRST, LAST).iter_rows(named=True)
+    assert (first["persons"], first["from_first"], first["mean_seconds"]) == (40, 1.0, None)
+    assert (last["persons"], last["from_first"], last["mean_seconds"]) == (10, 0.25, (4 * 60 + 6 * 10) / 10)
+    by_day = questions.funnel_by_day(catalog, CHECKOUT, FIRST, LAST)
+    assert by_day["share"].to_list() == [0.4, 0.2]
+    assert by_day["state"].to_list() == ["closed", "open"]
+
+
+@pytest.fixture
+def acted(lake: Lake, catalog: Catalog) -> Catalog:
+    """Anna views anonymously and orders by name; Ben views twice; Carl orders only, on the last day."""
+    told = [
+        ("a:1", 0, 0, "web"),
+        ("u:anna", 0, 1, "web"),
+        ("u:ben", 0, 0, "ios"),
+        ("u:ben", 2, 0, "ios"),
+        ("u:carl", 3, 1, "ios"),
+    ]
+    rows = [
+        {"raw_id": who, "occurred_at": NOON + timedelta(days=d, minutes=n), "event_name": STEPS[k], "platform": p}
+        | {"event_id": str(n), "event_date": NOON.date() + timedelta(days=d)}
+        for n, (who, d, k, p) in enumerate(told)
+    ]
+    lake.append(fact_events.TABLE, filled(fact_events.TABLE, rows))
+    span = {
+        "raw_id": "a:1",
+        "person_id": "u:anna",
+        "valid_from": NOON - timedelta(days=9),
+        "valid_to": NOON + timedelta(days=9),
+    }
+    lake.append(persons.TABLE, filled(persons.TABLE, [span]))
+    return catalog
+
+
+def test_a_funnel_asked_on_the_fly_is_of_persons(acted: Catalog) -> None:
+    funnel = Funnel(steps=tuple(Step(event=name) for name in STEPS), window=timedelta(days=1))
+    found = questions.explored(acted, funnel, NOON.date(), NOON.date() + timedelta(days=3), ZONE)
+    assert found["persons"].to_list() == [2, 1], "anna's anonymous view is hers"
+    broken = funnel.model_copy(update={"breakdown": Breakdown(properties=("platform",))})
+    by_platform = questions.explored(acted, broken, NOON.date(), NOON.date() + timedelta(days=3), ZONE)
+    assert by_platform.select("breakdown", "persons").rows() == [("ios", 1), ("ios", 0), ("web", 1), ("web", 1)]
+    ios = questions.explored(acted, funnel, NOON.date(), NOON.date(), ZONE, {"platform": "ios"})
+    assert ios["persons"].to_list() == [1, 0]
+
+
+def test_a_funnel_that_would_read_too_much_is_refused(acted: Catalog) -> None:
+    funnel = Funnel(steps=tuple(Step(event=name) for name in STEPS))
+    with pytest.raises(questions.TooMuch, match=r"read 5 events, and at most 4.*fewer days"):
+        questions.explored(acted, funnel, NOON.date(), NOON.date(), ZONE, most_rows=4)
+    with pytest.raises(questions.TooMuch, match="32 days are asked for"):
+        questions.explored(acted, funnel, FIRST, FIRST + timedelta(days=31), ZONE)
+
+
+def test_late_events_and_refusals_are_told_by_the_day_that_they_came(lake: Lake, catalog: Catalog) -> None:
+    told = [("silver", 0, 5), ("silver", 1, 3), ("silver", 2, 2), ("duplicate", 0, 4), ("quarantined", 0, 1)]
+    rows = [
+        {"outcome": outcome, "event_hour": NOON - timedelta(hours=h), "ingestion_hour": NOON, "records": n}
+        | {"ingestion_date": NOON.date()}
+        for outcome, h, n in told
+    ]
+    lake.append(outcomes.TABLE, filled(outcomes.TABLE, rows))
+    assert questions.outcomes(catalog, FIRST, LAST).row(0, named=True) == {
+        "day": NOON.date(),
+        "records": 15,
+        "duplicate": 4,
+        "quarantined": 1,
+        "dead_lettered": 0,
+        "silver": 10,
+        "late": 2,
+    }
+
+
+def test_a_restated_number_is_told_with_what_it_was(tmp_path: object) -> None:
+    world = Restated.begin(tmp_path)  # type: ignore[arg-type]
+    day = date(2026, 1, 12)
+    closed = datetime(2026, 1, 13, 6, tzinfo=UTC)
+    world.compute(day, 5, 5, 5, closed)
+    world.publish()
+    between = world.platform.clock()
+    world.late_event(day)
+    world.compute(day, 6, 6, 6, closed)
+    world.publish()
+    with Catalog(world.platform.lake, tables()) as catalog:
+        entries = questions.published_values(catalog, "active_users.dau", "", day, day)
+        (told,) = questions.explanations(entries, ZONE)
+        assert "then +1 for late events" in told.sentence
+        known = told.known_at(between)
+        assert known is not None
+        assert shown(known["value"]) == "5"
+        assert "active_users.dau" in questions.published_metrics(catalog, day, day)
+        assert questions.published_slices(catalog, "active_users.dau", day, day) == [""]
+        restated = questions.restatements(catalog, date(2026, 1, 1), date(2026, 12, 31))
+        assert set(restated["cause"]) == {"late events"}
+
+
+def test_an_empty_lake_has_empty_answers(catalog: Catalog) -> None:
+    fresh = questions.freshness(catalog, NOON)
+    assert (fresh.watermark, fresh.newest_event, fresh.behind) == (None, None, 0)
+    window = Window(NOON, NOON + timedelta(minutes=5))
+    assert questions.active_persons(catalog, [window], frozenset()) == [0]
+    assert questions.newest_day(catalog, active_users.TABLE) is None
+    assert questions.computed(catalog).is_empty()
+    assert questions.refusals(catalog, FIRST, LAST).is_empty()
+    assert questions.newest_rows(catalog, "ops.computations").is_empty()
