@@ -22,13 +22,13 @@ from platform_assets.semantics.calendar import bucket_of
 from platform_assets.semantics.events import STRAGGLES_AFTER, raw_id
 from platform_assets.semantics.funnels import Funnel, attempts, furthest, summary
 from platform_assets.semantics.identity import PERSONS, joined
-from platform_assets.semantics.sessions import DIALECTS
+from platform_assets.semantics.sessions import OURS
 from platform_assets.serving.catalog import Catalog, sql_name
 from platform_assets.silver import events as silver
 from platform_assets.streams.epochs import watermark_of
 from platform_assets.table import Table
 
-CONVERSIONS: tuple[str, ...] = DIALECTS["headwater"].conversion.events or ()
+CONVERSIONS: tuple[str, ...] = OURS.conversion.events or ()
 """The names of the events that are conversions, as sessions count them."""
 
 MOST_DAYS = 31
