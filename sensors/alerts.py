@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 import dagster as dg
 
-from platform_assets.alerts.conditions import Watched, storage_of
 from platform_assets.alerts.reconciling import tick
+from platform_assets.alerts.watched import Watched
 from platform_assets.platform import Platform
+from platform_assets.quality.evaluations import storage_of
 from platform_assets.table import Table
 from resources import alert_sinks
 

@@ -15,12 +15,14 @@ import dagster as dg
 import polars as pl
 
 from platform_assets.alerts import deliveries, incidents, messages
-from platform_assets.alerts.conditions import Watched, look, storage_of
+from platform_assets.alerts.conditions import look
 from platform_assets.alerts.deliveries import Attempt, SinkState, sink_states
 from platform_assets.alerts.incidents import Incident, Manner, reconcile, standing_after
+from platform_assets.alerts.watched import Watched
 from platform_assets.ops import alert_deliveries
-from platform_assets.ops.incidents import EVALUATIONS_APP, MESSAGES, REVISION_APP, TABLE
+from platform_assets.ops.incidents import MESSAGES, REVISION_APP, TABLE
 from platform_assets.platform import Platform
+from platform_assets.quality.evaluations import progress_in
 from resources.alert_sinks import AlertSink, NotDelivered, takers
 from resources.lake import Lake, Writer
 from resources.settings import Severity
@@ -75,7 +77,7 @@ def tick(
     """
     lake, now = platform.lake, platform.clock()
     writer = Writer(lake, TABLE)
-    evaluations = f"{EVALUATIONS_APP}/{storage_of(instance)}"
+    evaluations = progress_in(instance)
     recorded, number = writer.progress(evaluations), writer.progress(REVISION_APP)
     known = [reached for reached in (recorded, cursor) if reached is not None]
     standing = standing_incidents(lake)

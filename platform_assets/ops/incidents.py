@@ -19,9 +19,6 @@ MESSAGES = ("opened", "worsened", "reminded", "recovered")
 CHANGES = ("seen", "opened", "worsened", "updated", "reminded", "clearing", "back", "recovered", "gone")
 """What may happen to an incident (`platform_assets.alerts.incidents`)."""
 
-EVALUATIONS_APP = "evaluations"
-"""With the id of Dagster's storage: how far the evaluations of its checks were taken in."""
-
 REVISION_APP = "reconciliations"
 """How many commits there were: two that reconcile at once notice each other."""
 

@@ -13,7 +13,7 @@ import polars as pl
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from platform_assets.alerts.conditions import reach_of, streams_of
+from platform_assets.alerts.of_streams import reach_of, streams_of
 from platform_assets.alerts.rates import lately
 from platform_assets.alerts.reconciling import pending, standing_incidents
 from platform_assets.platform import Platform

@@ -22,8 +22,8 @@ from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
 from deltalake.exceptions import CommitFailedError
 
 from partitions import Window
-from platform_assets.alerts.conditions import Watched
 from platform_assets.alerts.reconciling import Ticked, tick
+from platform_assets.alerts.watched import Watched
 from platform_assets.definitions import build_defs, create_tables
 from platform_assets.ops import alert_deliveries, incidents
 from platform_assets.platform import Platform
@@ -349,8 +349,8 @@ import os, signal, sys
 import dagster as dg
 import polars as pl
 from datetime import UTC, datetime
-from platform_assets.alerts.conditions import Watched
 from platform_assets.alerts.reconciling import tick
+from platform_assets.alerts.watched import Watched
 from platform_assets.definitions import build_defs, create_tables
 from platform_assets.ops import alert_deliveries, incidents
 from platform_assets.platform import Platform

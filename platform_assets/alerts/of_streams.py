@@ -1,0 +1,122 @@
+"""What is wrong on the way in: Kafka, what is not read yet, streams that cannot go on, what is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta
+
+import polars as pl
+
+from platform_assets.alerts import incidents
+from platform_assets.alerts.incidents import Condition, Kind
+from platform_assets.alerts.rates import lately
+from platform_assets.alerts.watched import KAFKA, LONGEST_SEEN, OWNER, stream_node
+from platform_assets.platform import Platform
+from platform_assets.streams import epochs
+from platform_assets.streams.stream import STREAMS, Stream
+from resources.kafka import KafkaUnreachable
+from resources.records import ContinuityBroken, Held, Position, RecordSource, TopicMissing, check_continuity
+from resources.settings import Severity
+
+_KAFKA_PATIENCE = timedelta(minutes=1)
+
+
+def of_kafka(platform: Platform, now: datetime) -> Iterator[Condition]:
+    """Kafka that does not answer, streams that cannot go on, and what is not read yet."""
+    try:
+        with platform.source() as source:
+            for stream in streams_of(platform):
+                yield from _of_stream(platform, source, stream, now)
+    except KafkaUnreachable as error:
+        yield Condition(
+            cause="kafka",
+            kind=incidents.KAFKA_UNREACHABLE,
+            severity="critical",
+            owner=OWNER,
+            title="Kafka does not answer",
+            seen=str(error)[:LONGEST_SEEN],
+            since=now,
+            path="/automation",
+            subject=KAFKA,
+            patience=_KAFKA_PATIENCE,
+        )
+
+
+def _of_stream(platform: Platform, source: RecordSource, stream: Stream, now: datetime) -> Iterator[Condition]:
+    topic = stream.required_topic(platform.settings)
+
+    def condition(kind: Kind, severity: Severity, title: str, seen: str, patience: timedelta) -> Condition:
+        return Condition(
+            cause=f"{kind.name}:{stream.name}",
+            kind=kind,
+            severity=severity,
+            owner=stream.table.owner,
+            title=title,
+            seen=seen[:LONGEST_SEEN],
+            since=now,
+            path=f"/assets/{stream.table.name}",
+            asset=stream.table.name,
+            subject=stream_node(stream),
+            patience=patience,
+        )
+
+    try:
+        held, position = reach_of(platform, source, stream)
+        if position is not None:
+            check_continuity(position, held)
+    except (ContinuityBroken, TopicMissing) as error:
+        title = f"nothing is read from topic {topic} until somebody decides"
+        yield condition(incidents.STREAM_STOPPED, "critical", title, str(error), timedelta(0))
+        return
+    records, most = behind(held, position), platform.settings.alert_lag_records
+    if records > most:
+        seen = f"topic {topic} holds {records:,} records that bronze has not read; {most:,} are accepted"
+        title = f"the platform is behind on topic {topic}"
+        yield condition(incidents.CONSUMER_LAG, "warning", title, seen, platform.settings.alert_lag_for)
+
+
+def of_rates(platform: Platform, now: datetime) -> Iterator[Condition]:
+    """Topics of which too much is refused."""
+    settings = platform.settings
+    limits = (
+        ("dead_lettered", incidents.DEAD_LETTERS, settings.alert_dead_letter_share, "bronze/dead_letters"),
+        ("quarantined", incidents.QUARANTINE, settings.alert_quarantine_share, "silver/quarantine"),
+    )
+    for (topic,), told in lately(platform, now).group_by("topic", maintain_order=True):
+        total = int(told["records"].sum())
+        if total < settings.alert_rate_records:
+            continue
+        for outcome, kind, limit, table in limits:
+            records = int(told.filter(pl.col("outcome") == outcome)["records"].sum())
+            if records / total <= limit:
+                continue
+            yield Condition(
+                cause=f"{kind.name}:{topic}",
+                kind=kind,
+                severity="error" if kind is incidents.DEAD_LETTERS else "warning",
+                owner=OWNER,
+                title=f"{records / total:.0%} of topic {topic} is {outcome.replace('_', '-')}",
+                seen=f"{records:,} of {total:,} records that arrived lately; {limit:.0%} is accepted",
+                since=now,
+                path=f"/assets/{table}",
+                asset=table,
+                subject=table,
+            )
+
+
+def behind(held: Mapping[int, Held], position: Position | None) -> int:
+    """How many records a topic holds that bronze has not read."""
+    offsets = {} if position is None else position.offsets
+    return sum(max(0, at.high - max(at.low, offsets.get(partition, at.low))) for partition, at in held.items())
+
+
+def streams_of(platform: Platform) -> list[Stream]:
+    """The streams whose topic is set."""
+    return [stream for stream in STREAMS if stream.topic(platform.settings) is not None]
+
+
+def reach_of(platform: Platform, source: RecordSource, stream: Stream) -> tuple[Mapping[int, Held], Position | None]:
+    """What a stream's topic holds, and how far bronze has read it."""
+    topic = stream.required_topic(platform.settings)
+    position = epochs.recorded(platform.lake.open(stream.table), topic)
+    return source.held(topic, position), position
