@@ -3,16 +3,19 @@
 # Dagster reads the annotation of `context` when the asset is made: no `from __future__ import annotations` here.
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import dagster as dg
 import narwhals as nw
 import polars as pl
 
+from partitions import Window
 from platform_assets.platform import Platform
+from platform_assets.quality.checks import Check, Verdict, whole_check
 from platform_assets.semantics import identity
 from platform_assets.semantics.engines import lazy
 from platform_assets.silver import activity_hours, identity_links, persons
-from platform_assets.table import ui_metadata
+from platform_assets.table import Table, ui_metadata
 from resources.engine import POLARS
 
 IDENTITY_POOL = "identity"
@@ -54,20 +57,24 @@ def persons_metadata(platform: Platform) -> dict[str, dg.MetadataValue]:
     }
 
 
-@dg.asset_check(
-    asset=persons.TABLE.asset_key,
-    name="no_super_nodes",
-    description=f"No id is linked with more than {identity.MOST_LINKS} others; one that is links nobody.",
-)
-def no_super_nodes(platform: dg.ResourceParam[Platform]) -> dg.AssetCheckResult:
-    """Name the ids that link too many."""
+def has_no_super_node(platform: Platform, _: Table, __: Window) -> Verdict:
+    """Whether no id links too many; those that do are named."""
     evidence = identity.in_force(platform.lake.scan(identity_links.TABLE))
     found = identity.super_nodes(evidence).sort("links", descending=True).collect()
-    return dg.AssetCheckResult(
-        passed=found.is_empty(),
-        description=f"{found.height} ids have more than {identity.MOST_LINKS} partners and link nobody",
-        metadata={"ids": dg.MetadataValue.md(_table(["id", "partners"], found.rows()))},
+    told = f"{found.height} ids have more than {identity.MOST_LINKS} partners and link nobody"
+    verdict = Verdict.of_wrong(found.height, "ids", told, found.head(_SHOWN).rows())
+    return replace(verdict, metadata={"ids": dg.MetadataValue.md(_table(["id", "partners"], found.rows()))})
+
+
+no_super_nodes = whole_check(
+    Check(
+        persons.TABLE,
+        "no_super_nodes",
+        has_no_super_node,
+        f"No id is linked with more than {identity.MOST_LINKS} others; one that is links nobody.",
+        pillar="validity",
     )
+)
 
 
 @dg.op(description="What the evidence that is not applied yet would change: days, persons, daily active users.")

@@ -3,19 +3,20 @@
 # Dagster reads the annotation of `context` when the op is made: no `from __future__ import annotations` here.
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date
 
 import dagster as dg
 import polars as pl
-from dagster import AssetCheckEvaluation
 
 from partitions import Window
 from platform_assets.bronze import landed_files, partner_files
 from platform_assets.feeds.feed import Feed
 from platform_assets.feeds.taking import Deliveries, Span, deliveries, undelivered
 from platform_assets.platform import Platform
-from platform_assets.quality.checks import bad_rows_check
+from platform_assets.quality.checks import Check, Verdict, bad_rows_check, whole_check
 from platform_assets.silver import ad_spend, app_store_reports
+from platform_assets.table import Table
 from resources.landing import FileChanged
 
 FEEDS: tuple[Feed, ...] = (ad_spend.FEED, app_store_reports.FEED)
@@ -23,8 +24,6 @@ FEEDS: tuple[Feed, ...] = (ad_spend.FEED, app_store_reports.FEED)
 
 LANDINGS_POOL = "landings"
 """The pool whose one slot the writer of deliveries takes."""
-
-CHECK_NAME = "no_file_set_aside"
 
 
 def set_aside(landings: pl.DataFrame) -> pl.DataFrame:
@@ -37,15 +36,23 @@ def set_aside(landings: pl.DataFrame) -> pl.DataFrame:
     return last.filter(outcome="set_aside").select("feed", "name", "report")
 
 
-@dg.asset_check(
-    asset=landed_files.TABLE.asset_key,
-    name=CHECK_NAME,
-    description="The last delivery of every file name could be used. A corrected file of the same name mends it.",
+def has_none_set_aside(platform: Platform, _: Table, __: Window) -> Verdict:
+    """Whether the last delivery of every name could be used."""
+    unusable = set_aside(deliveries(platform.lake))
+    told = "\n".join(f"- `{feed}/{name}`: {report}" for feed, name, report in unusable.iter_rows())
+    verdict = Verdict.of_wrong(unusable.height, "files", f"{unusable.height} files are set aside")
+    return replace(verdict, metadata={"files": dg.MetadataValue.md(told or "none")})
+
+
+NONE_SET_ASIDE = Check(
+    landed_files.TABLE,
+    "no_file_set_aside",
+    has_none_set_aside,
+    "The last delivery of every file name could be used. A corrected file of the same name mends it.",
+    pillar="validity",
 )
-def no_file_set_aside(platform: dg.ResourceParam[Platform]) -> dg.AssetCheckResult:
-    """Judge the last delivery of every name."""
-    passed, description, metadata = _verdict(set_aside(deliveries(platform.lake)))
-    return dg.AssetCheckResult(passed=passed, description=description, metadata=metadata)
+
+no_file_set_aside = whole_check(NONE_SET_ASIDE)
 
 
 @dg.op(pool=LANDINGS_POOL, description="Landing folder → bronze → quarantine and the feeds' tables, file by file.")
@@ -66,16 +73,8 @@ def take_landed_files(context: dg.OpExecutionContext, platform: dg.ResourceParam
         _show_days(context, platform, feed, spans)
     if taken:
         _show_files(context, pl.concat(taken))
-    passed, description, metadata = _verdict(set_aside(deliveries(platform.lake)))
-    context.log_event(
-        AssetCheckEvaluation(  # type: ignore[arg-type]  # accepted, not annotated
-            asset_key=landed_files.TABLE.asset_key,
-            check_name=CHECK_NAME,
-            passed=passed,
-            description=description,
-            metadata=metadata,
-        )
-    )
+    verdict = NONE_SET_ASIDE.judged(platform)
+    context.log_event(NONE_SET_ASIDE.evaluation(verdict, None))  # type: ignore[arg-type]  # accepted, not annotated
     if unread:
         raise dg.Failure("files could not be read, and are tried again: " + "; ".join(unread), allow_retries=False)
 
@@ -87,12 +86,6 @@ def take_landed_files(context: dg.OpExecutionContext, platform: dg.ResourceParam
 def take_files() -> None:
     """Take in what landed."""
     take_landed_files()
-
-
-def _verdict(unusable: pl.DataFrame) -> tuple[bool, str, dict[str, dg.MetadataValue]]:
-    told = "\n".join(f"- `{feed}/{name}`: {report}" for feed, name, report in unusable.iter_rows())
-    description = f"{unusable.height} files are set aside"
-    return unusable.is_empty(), description, {"files": dg.MetadataValue.md(told or "none")}
 
 
 def _show_files(context: dg.OpExecutionContext, taken: pl.DataFrame) -> None:
@@ -132,5 +125,5 @@ def _show_days(context: dg.OpExecutionContext, platform: Platform, feed: Feed, s
                         metadata={"dagster/row_count": dg.MetadataValue.int(rows.get(day, 0))},
                     )
                 )
-                verdict = check.judge(platform, feed.table, window)
+                verdict = check.judged(platform, window)
                 context.log_event(check.evaluation(verdict, key))  # type: ignore[arg-type]  # accepted, not annotated

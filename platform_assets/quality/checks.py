@@ -2,14 +2,17 @@
 
 A check judges partition by partition. In a run over a range Dagster would record the evaluation for no partition
 at all, so each partition's evaluation is logged on its own, and what is returned is the sum of them, which decides
-whether a blocking check stops what comes after.
+whether a blocking check stops what comes after. What a judge measured goes into the evaluation's metadata
+(`quality.evaluations.Measures`), and from there into `quality/check_results`.
 """
 
 # Dagster reads the annotation of `context` when the check is made: no `from __future__ import annotations` here.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from time import perf_counter
+from typing import Any, Self
 
 import dagster as dg
 import pandera.polars as pa
@@ -22,6 +25,7 @@ from platform_assets.bronze import dead_letters, landed_files, oltp_changes
 from platform_assets.bronze import records as received
 from platform_assets.ops import computations
 from platform_assets.platform import Platform
+from platform_assets.quality.evaluations import DUE, Measures, Pillar, sum_of
 from platform_assets.semantics.privacy import holds_address
 from platform_assets.silver import events, outcomes, quarantine, row_changes, touched_hours
 from platform_assets.streams.stream import EVENT_STREAMS
@@ -37,20 +41,65 @@ _NO_ADDRESSES_HELD = "No text that is declared as protected holds a plain e-mail
 _AT_ONCE = 2_000_000
 """Most rows that are judged together, so that a check of a long range stays within memory."""
 
+ALWAYS = Window(datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC))
+"""The window of a table that is judged as a whole."""
+
 
 @dataclass(frozen=True)
 class Verdict:
     """What a check says of one partition.
 
+    Partitions that are judged together, and hold, have one verdict: its numbers must be those of each of them.
+
     Attributes:
         passed: Whether it holds.
         description: What was seen, for people.
-        metadata: Numbers and samples.
+        metadata: What else people should see.
+        observed: The number that was judged.
+        least: The least that it may be.
+        most: The most that it may be.
+        unit: Unit of the three.
+        rows_failed: How many rows do not hold; None where the check is not about rows.
+        sample: Some of what does not hold.
+        seconds: How long the judgement took; of partitions judged together, the share of this one.
+        table_version: The table's Delta version when it began. Of a table that a stream adds to, a later one may have
+            been read.
     """
 
     passed: bool
     description: str
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    observed: float | None = None
+    least: float | None = None
+    most: float | None = None
+    unit: str | None = None
+    rows_failed: int | None = None
+    sample: str | None = None
+    seconds: float | None = None
+    table_version: int | None = None
+
+    @classmethod
+    def of_wrong(
+        cls, found: float, unit: str, description: str, sample: object = None, rows_failed: int | None = None
+    ) -> Self:
+        """The verdict of a check that nothing may be found by.
+
+        Args:
+            found: How much is wrong.
+            unit: What of.
+            description: What was seen, for people.
+            sample: Some of it.
+            rows_failed: How many rows are concerned, where it is about rows.
+        """
+        return cls(
+            passed=found == 0,
+            description=description,
+            observed=found,
+            most=0,
+            unit=unit,
+            rows_failed=rows_failed,
+            sample=str(sample) if found and sample is not None else None,
+        )
 
 
 Judge = Callable[[Platform, Table, Window], Verdict]
@@ -58,13 +107,14 @@ Judge = Callable[[Platform, Table, Window], Verdict]
 
 @dataclass(frozen=True)
 class Check:
-    """A check of one table, partition by partition.
+    """A check of one table, partition by partition, or as a whole.
 
     Attributes:
-        table: The table; it has partitions.
+        table: The table.
         name: The check's name.
         judge: Judges the window of one partition.
         description: What is checked, for the UI.
+        pillar: What it is about.
         blocking: Whether a failure stops what comes after in a run.
         severity: Of a failure.
         newest_only: Whether of a range only the newest partition is judged.
@@ -77,14 +127,40 @@ class Check:
     blocking: bool = False
     severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR
     newest_only: bool = False
+    pillar: Pillar = field(kw_only=True)
 
-    def evaluation(self, verdict: Verdict, partition: str) -> AssetCheckEvaluation:
-        """The event that tells Dagster what was seen of one partition."""
+    def judged(self, platform: Platform, window: Window = ALWAYS) -> Verdict:
+        """Judge a window, and take down how long that took, and of which version of the table."""
+        version, began = platform.lake.open(self.table).version(), perf_counter()
+        verdict = self.judge(platform, self.table, window)
+        return replace(verdict, seconds=perf_counter() - began, table_version=version)
+
+    def metadata(self, verdict: Verdict) -> dict[str, dg.MetadataValue]:
+        """What was seen, as an evaluation carries it."""
+        measures = Measures(
+            self.pillar,
+            verdict.observed,
+            verdict.least,
+            verdict.most,
+            verdict.unit,
+            verdict.rows_failed,
+            verdict.sample,
+            verdict.seconds,
+            verdict.table_version,
+        )
+        more = {
+            name: value if isinstance(value, dg.MetadataValue) else dg.MetadataValue.text(str(value))
+            for name, value in verdict.metadata.items()
+        }
+        return {**measures.metadata(), **more}
+
+    def evaluation(self, verdict: Verdict, partition: str | None) -> AssetCheckEvaluation:
+        """The event that tells Dagster what was seen of one partition, or of the whole table."""
         return AssetCheckEvaluation(
             asset_key=self.table.asset_key,
             check_name=self.name,
             passed=verdict.passed,
-            metadata={name: dg.MetadataValue.text(str(value)) for name, value in verdict.metadata.items()},
+            metadata=self.metadata(verdict),
             severity=self.severity,
             description=verdict.description,
             blocking=self.blocking,
@@ -93,11 +169,10 @@ class Check:
 
 
 def asset_check(check: Check, partitions: Partitions) -> dg.AssetChecksDefinition:
-    """The asset check of a declaration; it judges each partition of a run, one or a range."""
+    """The asset check of a declaration; it judges each partition of a run, one or a range, or the table as a whole."""
     table, grain = check.table, check.table.partitions
     if grain is None:
-        msg = f"{table.name} has no partitions to check"
-        raise ValueError(msg)
+        return whole_check(check)
 
     @dg.asset_check(
         asset=table.asset_key,
@@ -120,7 +195,29 @@ def asset_check(check: Check, partitions: Partitions) -> dg.AssetChecksDefinitio
             passed=not failed,
             severity=check.severity,
             description=tally + shown.description,
-            metadata={**shown.metadata, **({"failed partitions": ", ".join(failed)} if failed else {})},
+            metadata={
+                **check.metadata(shown),
+                **(sum_of(len(keys)) if execution.has_partition_key_range else {}),
+                **({"failed partitions": dg.MetadataValue.text(", ".join(failed))} if failed else {}),
+            },
+        )
+
+    return judged
+
+
+def whole_check(check: Check) -> dg.AssetChecksDefinition:
+    """The asset check of a table that is judged as a whole."""
+
+    @dg.asset_check(
+        asset=check.table.asset_key, name=check.name, description=check.description, blocking=check.blocking
+    )
+    def judged(platform: dg.ResourceParam[Platform]) -> dg.AssetCheckResult:
+        verdict = check.judged(platform)
+        return dg.AssetCheckResult(
+            passed=verdict.passed,
+            severity=check.severity,
+            description=verdict.description,
+            metadata=check.metadata(verdict),
         )
 
     return judged
@@ -136,11 +233,12 @@ def judge_each(platform: Platform, check: Check, windows: Mapping[str, Window]) 
     """
     whole = Window(min(w.start for w in windows.values()), max(w.end for w in windows.values()))
     if len(windows) > 1 and _rows_of_dates(platform, check.table, whole) <= _AT_ONCE:
-        verdict = check.judge(platform, check.table, whole)
+        verdict = check.judged(platform, whole)
         if verdict.passed:
-            told = replace(verdict, description=f"{verdict.description} ({whole.start} to {whole.end})")
+            description = f"{verdict.description} ({whole.start} to {whole.end})"
+            told = replace(verdict, description=description, seconds=(verdict.seconds or 0) / len(windows))
             return dict.fromkeys(windows, told)
-    return {key: check.judge(platform, check.table, window) for key, window in windows.items()}
+    return {key: check.judged(platform, window) for key, window in windows.items()}
 
 
 def keeps_contract(platform: Platform, table: Table, window: Window) -> Verdict:
@@ -152,24 +250,28 @@ def keeps_contract(platform: Platform, table: Table, window: Window) -> Verdict:
             checked = schema.validate(rows.collect(), lazy=True)
     except pa.errors.SchemaErrors as error:
         cases = error.failure_cases
-        return Verdict(
-            passed=False,
-            description=f"{cases.height} failures: {', '.join(sorted(set(cases['check'].cast(pl.String))))}",
-            metadata={"failures": str(cases.head(_SHOWN).to_dicts())},
+        of_rows = cases["index"].null_count() == 0  # else of a column, as its type is
+        return Verdict.of_wrong(
+            cases.height,
+            "failures",
+            f"{cases.height} failures: {', '.join(sorted(set(cases['check'].cast(pl.String))))}",
+            cases.head(_SHOWN).to_dicts(),
+            cases["index"].n_unique() if of_rows else None,
         )
-    return Verdict(
-        passed=True, description=f"{checked.height} rows keep the contract", metadata={"rows": checked.height}
-    )
+    told = Verdict.of_wrong(0, "failures", f"{checked.height} rows keep the contract", rows_failed=0)
+    return replace(told, metadata={"rows": checked.height})
 
 
 def has_unique_key(platform: Platform, table: Table, window: Window) -> Verdict:
     """Whether no two rows of a window share the table's key."""
     counted = _rows(platform, table, window).group_by(table.key).len().filter(pl.col("len") > 1)
     repeated = counted.collect(engine="streaming")
-    return Verdict(
-        passed=repeated.is_empty(),
-        description=f"{repeated.height} keys ({', '.join(table.key)}) stand more than once",
-        metadata={"sample": str(repeated.head(_SHOWN).to_dicts())},
+    return Verdict.of_wrong(
+        repeated.height,
+        "keys",
+        f"{repeated.height} keys ({', '.join(table.key)}) stand more than once",
+        repeated.head(_SHOWN).to_dicts(),
+        int(repeated["len"].sum()),
     )
 
 
@@ -189,10 +291,11 @@ def conserves_records(platform: Platform, table: Table, window: Window) -> Verdi
     both = consumed.join(told, on=by, how="full", coalesce=True).fill_null(0)
     off = both.filter(pl.col("consumed") != pl.col("told"))
     total = both.select(pl.col("consumed", "told").sum()).row(0)
-    return Verdict(
-        passed=off.is_empty(),
-        description=f"{total[0]} records consumed, {total[1]} outcomes told; {off.height} topic partitions differ",
-        metadata={"differences": str(off.head(_SHOWN).to_dicts())},
+    return Verdict.of_wrong(
+        off.height,
+        "topic partitions",
+        f"{total[0]} records consumed, {total[1]} outcomes told; {off.height} topic partitions differ",
+        off.head(_SHOWN).to_dicts(),
     )
 
 
@@ -217,10 +320,11 @@ def conserves_changes(platform: Platform, table: Table, window: Window) -> Verdi
     both = consumed.join(told.group_by(by).len("told"), on=by, how="left").fill_null(0)
     off = both.filter(pl.col("consumed") != pl.col("told") + pl.col("tombstones"))
     total = both.select(pl.col("consumed", "told", "tombstones").sum()).row(0)
-    return Verdict(
-        passed=off.is_empty(),
-        description=f"{total[0]} records consumed, {total[1]} told, {total[2]} tombstones; {off.height} differ",
-        metadata={"differences": str(off.head(_SHOWN).to_dicts())},
+    return Verdict.of_wrong(
+        off.height,
+        "topic partitions",
+        f"{total[0]} records consumed, {total[1]} told, {total[2]} tombstones; {off.height} differ",
+        off.head(_SHOWN).to_dicts(),
     )
 
 
@@ -236,10 +340,12 @@ def keeps_schemas(platform: Platform, table: Table, window: Window) -> Verdict:
         .sort("records", descending=True)
         .collect()
     )
-    return Verdict(
-        passed=refused.is_empty(),
-        description=f"{refused['records'].sum()} records were refused for {refused.height} schemas",
-        metadata={"schemas": str(refused.head(_SHOWN).rows())},
+    return Verdict.of_wrong(
+        refused.height,
+        "schemas",
+        f"{refused['records'].sum()} records were refused for {refused.height} schemas",
+        refused.head(_SHOWN).rows(),
+        int(refused["records"].sum()),
     )
 
 
@@ -256,14 +362,10 @@ def has_no_address(platform: Platform, table: Table, window: Window) -> Verdict:
 def whole_address_check(table: Table) -> dg.AssetChecksDefinition:
     """The same check of a table without partitions; it judges all of it."""
 
-    @dg.asset_check(asset=table.asset_key, name=_NO_ADDRESSES, description=_NO_ADDRESSES_HELD)
-    def judged(platform: dg.ResourceParam[Platform]) -> dg.AssetCheckResult:
-        verdict = _without_address(platform.lake.scan(table), table)
-        return dg.AssetCheckResult(
-            passed=verdict.passed, description=verdict.description, metadata=dict(verdict.metadata)
-        )
+    def all_of_it(platform: Platform, table: Table, _: Window) -> Verdict:
+        return _without_address(platform.lake.scan(table), table)
 
-    return judged
+    return whole_check(Check(table, _NO_ADDRESSES, all_of_it, _NO_ADDRESSES_HELD, pillar="validity"))
 
 
 def _without_address(rows: pl.LazyFrame, table: Table) -> Verdict:
@@ -271,11 +373,8 @@ def _without_address(rows: pl.LazyFrame, table: Table) -> Verdict:
     told = rows.select(names).unique().collect(engine="streaming")
     found = {name: int(holds_address(told[name]).sum()) for name in names}
     holding = {name: count for name, count in found.items() if count}
-    return Verdict(
-        passed=not holding,
-        description=f"{sum(holding.values())} texts hold a plain e-mail or IP address",
-        metadata={"columns": str(holding)},
-    )
+    total = sum(holding.values())
+    return Verdict.of_wrong(total, "texts", f"{total} texts hold a plain e-mail or IP address", holding)
 
 
 def has_no_id_conflict(platform: Platform, table: Table, window: Window) -> Verdict:
@@ -283,14 +382,16 @@ def has_no_id_conflict(platform: Platform, table: Table, window: Window) -> Verd
     conflicts = (
         _rows(platform, table, window)
         .group_by("source", "event_id")
-        .agg(pl.col("client_occurred_at").n_unique())
+        .agg(pl.col("client_occurred_at").n_unique(), rows=pl.len())
         .filter(pl.col("client_occurred_at") > 1)
         .collect(engine="streaming")
     )
-    return Verdict(
-        passed=conflicts.is_empty(),
-        description=f"{conflicts.height} event ids stand for events of different times",
-        metadata={"sample": str(conflicts.head(_SHOWN).to_dicts())},
+    return Verdict.of_wrong(
+        conflicts.height,
+        "event ids",
+        f"{conflicts.height} event ids stand for events of different times",
+        conflicts.head(_SHOWN).to_dicts(),
+        int(conflicts["rows"].sum()),
     )
 
 
@@ -302,11 +403,8 @@ def has_no_bad_rows(platform: Platform, table: Table, window: Window) -> Verdict
         pl.col("bad_rows") > 0, pl.col("first_day") <= days[-1], pl.col("last_day") >= days[0]
     )
     told = dict(standing.select("name", "report").iter_rows())
-    return Verdict(
-        passed=standing.is_empty(),
-        description=f"{standing['bad_rows'].sum()} rows of {standing.height} files are in quarantine",
-        metadata={"files": str(told)},
-    )
+    bad = int(standing["bad_rows"].sum())
+    return Verdict.of_wrong(bad, "rows", f"{bad} rows of {standing.height} files are in quarantine", told, bad)
 
 
 def is_there(platform: Platform, table: Table, window: Window) -> Verdict:
@@ -319,13 +417,14 @@ def is_there(platform: Platform, table: Table, window: Window) -> Verdict:
         if platform.lake.scan(table).select(pl.len()).collect().item() == 0:
             return Verdict(passed=True, description="no file of this feed was ever taken: none is owed")
         rows = _rows(platform, table, window).select(pl.len()).collect().item()
-        return Verdict(passed=rows > 0, description=f"{rows} rows were delivered for it")
+        told = f"{rows} rows were delivered for it"
+        return Verdict(passed=rows > 0, description=told, observed=rows, least=1, unit="rows")
     if table.update != "rebuild":
         watermark = platform.watermark()
-        return Verdict(
-            passed=watermark is not None and watermark >= window.end,
-            description=f"the watermark is at {watermark}, the partition ends at {window.end}",
-        )
+        told = f"the watermark is at {watermark}, the partition ends at {window.end}"
+        if watermark is None:
+            return Verdict(passed=False, description=told)
+        return Verdict.of_wrong(_seconds_short(window, watermark), "seconds", told)
     lake = platform.lake
     ledger = lake.scan(computations.TABLE).filter(
         (pl.col("table") == table.name) & (pl.col("window_start") < window.end) & (pl.col("window_end") > window.start)
@@ -336,23 +435,22 @@ def is_there(platform: Platform, table: Table, window: Window) -> Verdict:
         if start <= reached:
             reached = max(reached, end)
     touched = lake.scan(touched_hours.TABLE, window).select(pl.len()).collect().item()
-    return Verdict(
-        passed=reached >= window.end or touched == 0,
-        description=f"computed up to {reached}; silver touched it {touched} times",
-    )
+    told = f"computed up to {reached}; silver touched it {touched} times"
+    return Verdict.of_wrong(_seconds_short(window, reached) if touched else 0, "seconds", told)
 
 
 def bad_rows_check(table: Table) -> Check:
     """The check that warns of quarantined rows, of a feed's table."""
     usable = "No row of the files that stand for the day is in quarantine."
-    return Check(table, "no_bad_rows", has_no_bad_rows, usable, severity=dg.AssetCheckSeverity.WARN)
+    warn = dg.AssetCheckSeverity.WARN
+    return Check(table, "no_bad_rows", has_no_bad_rows, usable, severity=warn, pillar="validity")
 
 
 def checks_of(tables: Sequence[Table]) -> list[Check]:
-    """All checks of some tables, from their declarations."""
+    """All checks of some tables, from their declarations; of those without partitions only of what is rebuilt whole."""
     made = []
     for table in tables:
-        if table.partitions is None:
+        if table.partitions is None and table.update != "rebuild":
             continue
         # A wrong table must not feed the next one; the stream, though, is never stopped by a check.
         guards = table.update == "rebuild"
@@ -360,27 +458,35 @@ def checks_of(tables: Sequence[Table]) -> list[Check]:
         declared = "Types, completeness, accepted values and ranges are as declared."
         due = "The partition is there; judged for the latest one that is due, by schedule."
         made += [
-            Check(table, "contract", keeps_contract, declared, blocking=guards),
-            Check(table, "unique_key", has_unique_key, unique, blocking=guards),
+            Check(table, "contract", keeps_contract, declared, blocking=guards, pillar="validity"),
+            Check(table, "unique_key", has_unique_key, unique, blocking=guards, pillar="uniqueness"),
         ]
+        if table.partitions is None:
+            continue
         if keeps_addresses_out(table):
-            made.append(Check(table, _NO_ADDRESSES, has_no_address, _NO_ADDRESSES_HELD))
+            made.append(Check(table, _NO_ADDRESSES, has_no_address, _NO_ADDRESSES_HELD, pillar="validity"))
         if table.steady:
-            made.append(Check(table, "latest_due_partition", is_there, due, newest_only=True))
+            made.append(Check(table, DUE, is_there, due, newest_only=True, pillar="freshness"))
         if table.update == "landed; rebuild":
             made.append(bad_rows_check(table))
     adds_up = "Silver, duplicate, quarantined and dead-lettered add up to the records consumed."
-    made.append(Check(outcomes.TABLE, "conservation", conserves_records, adds_up))
+    made.append(Check(outcomes.TABLE, "conservation", conserves_records, adds_up, pillar="consistency"))
     all_told = "Changes, tombstones, quarantined and dead-lettered add up to the records consumed."
-    made.append(Check(oltp_changes.TABLE, "conservation", conserves_changes, all_told))
+    made.append(Check(oltp_changes.TABLE, "conservation", conserves_changes, all_told, pillar="consistency"))
     kept = "No record was refused for the schema that it was written with."
     made += [
-        Check(refusals, "schemas_kept", keeps_schemas, kept) for refusals in (quarantine.TABLE, dead_letters.TABLE)
+        Check(refusals, "schemas_kept", keeps_schemas, kept, pillar="schema")
+        for refusals in (quarantine.TABLE, dead_letters.TABLE)
     ]
     one_time = "No event id stands for events of different times."
     warn = dg.AssetCheckSeverity.WARN
-    made.append(Check(events.TABLE, "id_conflicts", has_no_id_conflict, one_time, severity=warn))
+    made.append(Check(events.TABLE, "id_conflicts", has_no_id_conflict, one_time, severity=warn, pillar="uniqueness"))
     return made
+
+
+def _seconds_short(window: Window, reached: datetime) -> float:
+    """How much of a window, in seconds, is not there yet."""
+    return max(timedelta(0), window.end - reached).total_seconds()
 
 
 def _rows_of_dates(platform: Platform, table: Table, window: Window) -> int:
