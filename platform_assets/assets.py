@@ -101,8 +101,14 @@ def whole_asset(
     return asset
 
 
-def ledger_spec(table: Table, upstream: Sequence[Table] = ()) -> dg.AssetSpec:
-    """A table that is written on the way, and that nobody materializes."""
+def ledger_spec(table: Table, upstream: Sequence[Table] = (), partitions: Partitions | None = None) -> dg.AssetSpec:
+    """A table that is written on the way, and that nobody materializes.
+
+    Args:
+        table: Its declaration.
+        upstream: The tables that it is written from.
+        partitions: The deployment's partitions, where those of the table are judged one by one.
+    """
     return dg.AssetSpec(
         key=table.asset_key,
         deps=[above.asset_key for above in upstream],
@@ -111,6 +117,7 @@ def ledger_spec(table: Table, upstream: Sequence[Table] = ()) -> dg.AssetSpec:
         kinds={"deltalake", table.layer},
         owners=[table.owner],
         metadata=ui_metadata(table),
+        partitions_def=None if partitions is None or table.partitions is None else partitions.of(table.partitions),
     )
 
 

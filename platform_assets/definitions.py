@@ -46,6 +46,7 @@ from platform_assets.maintenance import maintain, nightly, nightly_maintenance, 
 from platform_assets.ops import alert_deliveries, computations, incidents
 from platform_assets.platform import Platform
 from platform_assets.publication import Publication
+from platform_assets.quality import check_results, service_levels
 from platform_assets.quality.checks import asset_check, checks_of, keeps_addresses_out, whole_address_check
 from platform_assets.silver import (
     activity_hours,
@@ -110,6 +111,8 @@ TABLES: tuple[Table, ...] = (
     incidents.TABLE,
     alert_deliveries.TABLE,
     computations.TABLE,
+    check_results.TABLE,
+    service_levels.TABLE,
 )
 """Every table that is declared in Python, in the order in which data flows."""
 
@@ -244,6 +247,12 @@ def assets(partitions: Partitions, numbers: Sequence[DailyNumber]) -> list[dg.As
         ledger_spec(incidents.TABLE),
         ledger_spec(alert_deliveries.TABLE, [incidents.TABLE]),
         ledger_spec(computations.TABLE),
+        ledger_spec(check_results.TABLE, partitions=partitions),
+        whole_asset(
+            service_levels.TABLE,
+            [check_results.TABLE],
+            partial(service_levels.rebuild, tables=tables(numbers)),
+        ),
     ]
 
 
@@ -269,6 +278,7 @@ def build_defs(platform: Platform, numbers: Sequence[DailyNumber] | None = None)
     """
     # Sensors import the assets, so they are imported where everything is put together.
     from sensors.alerts import alerts_sensor  # noqa: PLC0415
+    from sensors.check_results import check_results as check_results_sensor  # noqa: PLC0415
     from sensors.due_partitions import check_latest_due, hourly_checks  # noqa: PLC0415
     from sensors.first_events import first_events  # noqa: PLC0415
     from sensors.landed_files import landed_files as landed_files_sensor  # noqa: PLC0415
@@ -283,6 +293,7 @@ def build_defs(platform: Platform, numbers: Sequence[DailyNumber] | None = None)
         restate_persons,
         restatements,
     )
+    from sensors.service_levels import hourly_report, report_service_levels  # noqa: PLC0415
 
     partitions = platform.partitions
     numbers = own_numbers() if numbers is None else numbers
@@ -314,6 +325,7 @@ def build_defs(platform: Platform, numbers: Sequence[DailyNumber] | None = None)
             restate_facts,
             restate,
             publish_numbers,
+            report_service_levels,
         ],
         sensors=[
             micro_batches,
@@ -325,8 +337,9 @@ def build_defs(platform: Platform, numbers: Sequence[DailyNumber] | None = None)
             first_events,
             publications_sensor(publications_of(numbers)),
             alerts_sensor(declared, made),
+            check_results_sensor,
         ],
-        schedules=[regular_maintenance, nightly_maintenance, hourly_checks],
+        schedules=[regular_maintenance, nightly_maintenance, hourly_checks, hourly_report],
         resources={"platform": platform},
         executor=dg.in_process_executor,
     )

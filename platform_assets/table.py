@@ -19,7 +19,7 @@ import polars as pl
 
 from partitions import Grain
 
-Layer = Literal["bronze", "silver", "gold", "ops"]
+Layer = Literal["bronze", "silver", "gold", "ops", "quality"]
 Source = Literal["events", "changes"]
 """The streams that numbers come from: clients' events, or changes of the database."""
 
@@ -137,7 +137,7 @@ class Table:
 
     @property
     def layer(self) -> str:
-        """``bronze``, ``silver``, ``gold`` or ``ops``."""
+        """``bronze``, ``silver``, ``gold``, ``ops`` or ``quality``."""
         return self.name.split("/")[0]
 
     @property
@@ -278,6 +278,7 @@ _LAYERS = {
     "silver": "decoded, deduplicated, conformed; dimensions; identity",
     "gold": "what people read",
     "ops": "how it came about",
+    "quality": "how good it is",
 }
 _UPDATES: dict[Update, str] = {
     "append": "rows only come, with the progress that they stand for; nothing that is there ever changes.",

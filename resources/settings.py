@@ -238,6 +238,14 @@ class Settings(BaseSettings):
         default=100, ge=1, description="Least records of a topic in that time for its shares to say anything."
     )
 
+    service_level_objective: float = Field(
+        default=0.99,
+        ge=0,
+        lt=1,
+        description="Share of a table's partitions that shall be there when they fall due; the rest is the error "
+        "budget (docs/operations.md).",
+    )
+
     @field_validator("alert_urls")
     @classmethod
     def _known_severities(cls, value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
