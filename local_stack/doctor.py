@@ -32,6 +32,7 @@ from partitions import Partitions, Window
 from platform_assets.bronze import dead_letters
 from platform_assets.maintenance import FOLLOWED
 from platform_assets.ops import computations
+from platform_assets.quality import check_results
 from platform_assets.silver import events, late_arrivals, quarantine, row_changes, touched_hours
 from platform_assets.streams import epochs
 from platform_assets.streams.stream import EVENT_STREAMS, OLTP_CHANGES, STREAMS, Stream
@@ -227,6 +228,8 @@ class Doctor:
             return ["Nothing need be done: what it forgot is computed again by itself"]
         if table is touched_hours.TABLE:
             return ["Materialize silver/activity_hours for the hours that silver touched lately (all, if in doubt)"]
+        if table is check_results.TABLE:
+            return [f"Dagster's log has them: remove {self.lake.uri(table)}, and `make up` writes it anew"]
         if table.partitions is None:
             return ["There is no Dagster partition that computes them again"]
         keys = sorted({key for window in _windows(table, lost, self._settings) for key in self._keys(table, window)})

@@ -16,6 +16,7 @@ from deltalake import DeltaTable
 from partitions import Window
 from platform_assets.gold import active_users, live_metrics, published_numbers
 from platform_assets.platform import Platform
+from platform_assets.quality import service_levels
 from platform_assets.semantics.watermark import is_closed, is_final
 from platform_assets.table import Plot, Table
 from resources.lake import disk_usage
@@ -27,6 +28,7 @@ _PREVIEW_ROWS = 8
 _PLOT_DAYS = 28
 _CHANGES_DAYS = 7
 _CHANGES_SHOWN = 30
+_BUDGETS_SHOWN = 10
 
 
 def partition_metadata(
@@ -67,7 +69,12 @@ def whole_metadata(platform: Platform, table: Table) -> dict[str, dg.MetadataVal
     handle = platform.lake.open(table)
     usage = disk_usage(handle)
     rows = platform.lake.scan(table, handle=handle)
-    picture = _published(platform, rows) if table is published_numbers.TABLE else {"preview": _shown(table, rows)}
+    if table is published_numbers.TABLE:
+        picture = _published(platform, rows)
+    elif table is service_levels.TABLE:
+        picture = {"error budgets": _budgets(rows)}
+    else:
+        picture = {"preview": _shown(table, rows)}
     return {
         "dagster/row_count": dg.MetadataValue.int(usage["rows"]),
         "delta version": dg.MetadataValue.int(handle.version()),
@@ -212,6 +219,16 @@ def _published(platform: Platform, rows: pl.LazyFrame) -> dict[str, dg.MetadataV
             plotted = _lines(days.to_list(), dict(sorted(lines.items())), finality.to_list(), "published value")
             found[f"{table} as published"] = _plot(plotted)
     return found
+
+
+def _budgets(rows: pl.LazyFrame) -> dg.MetadataValue:
+    """How the last two weeks stand, those with the least left first."""
+    weeks = pl.col("week") >= pl.col("week").max() - timedelta(days=7)
+    shown = rows.filter(weeks, pl.col("missed") + pl.col("unjudged") > 0).sort("budget_left", "asset").collect()
+    if shown.is_empty():
+        return dg.MetadataValue.text("No table missed its service level in the last two weeks.")
+    names = ("asset", "week_name", "due", "met", "missed", "unjudged", "budget_left", "is_open")
+    return dg.MetadataValue.md(_markdown(shown.select(names).head(_BUDGETS_SHOWN)))
 
 
 def _lines(
