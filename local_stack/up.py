@@ -719,12 +719,16 @@ class _Running:
     def _prepare_lake(self, platform: Platform) -> None:
         """Make the tables; then a history, a new epoch, or nothing."""
         from platform_assets.definitions import create_tables  # noqa: PLC0415
+        from platform_assets.gold.metric_numbers import own_metrics  # noqa: PLC0415
         from platform_assets.streams import epochs  # noqa: PLC0415
         from resources.kafka import KafkaSource  # noqa: PLC0415
 
         began = time.monotonic()
         settings = self._settings
         create_tables(platform.lake)
+        for file in own_metrics().wrong:
+            for fault in file.faults.splitlines():
+                self._told.line(f"{'metrics':<10} {fault}")
         self._stack.keep(self._state)
         told = []
         # Before anything is read: the writer of the events opens the epochs of all their topics.

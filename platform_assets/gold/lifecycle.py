@@ -21,7 +21,6 @@ def table(metric: Metric) -> Table:
     """The declaration of a lifecycle's table."""
     return daily_table(
         metric,
-        "lifecycle",
         says="A bucket stands on its first day.",
         grain="bucket × status",
         day="First day of the bucket",

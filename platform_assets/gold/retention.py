@@ -19,7 +19,6 @@ def table(metric: Metric) -> Table:
     """The declaration of a retention's table."""
     return daily_table(
         metric,
-        "retention",
         says="A cohort stands on the first day of its day, week or month.",
         grain="cohort × interval",
         day="First day of the cohort's bucket",

@@ -21,7 +21,6 @@ def table(metric: Metric, specification: RollingStickiness) -> Table:
     """The declaration of a histogram's table."""
     return daily_table(
         metric,
-        "stickiness",
         says=(
             f"Of the {specification.intervals} intervals ({specification.interval}s) up to the one that begins on the "
             "day; persons without any activity in them are not there."

@@ -32,7 +32,6 @@ def table(metric: Metric, specification: Trend) -> Table:
     has_lines = len(specification.series) > 1 and specification.formula is None
     return daily_table(
         metric,
-        "trends",
         says=(
             "A bucket stands on its first day. A breakdown's values beyond the limit, of each bucket those with the "
             f"least, are `{OTHER}`."
