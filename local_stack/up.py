@@ -541,6 +541,7 @@ class _Running:
         import psycopg  # noqa: PLC0415
 
         from local_stack.database import Database  # noqa: PLC0415
+        from local_stack.first_history import Past  # noqa: PLC0415
         from local_stack.shop import Shop  # noqa: PLC0415
 
         began = time.monotonic()
@@ -549,7 +550,8 @@ class _Running:
             database.start()
             self._database = database
             with psycopg.connect(database.url, autocommit=True) as connection:
-                Shop(connection).open()
+                past = Past.of_days(self._options.days, self._options.persons, self._settings.zone)
+                Shop(connection).open(past.start if self._options.days > 0 else None)
         self._state = replace(self._state, database=database.url)
         topic = self._settings.oltp_changes_topic or CHANGES_TOPIC
         update = {"oltp_url": SecretStr(database.url), "oltp_changes_topic": topic}

@@ -39,7 +39,13 @@ def table(metric: Metric, specification: RollingStickiness) -> Table:
             ),
             Column("is_complete", pl.Boolean(), "Whether the last interval had ended by the watermark."),
         ),
-        plot=Plot("persons", by="active_intervals", days=90),
+        plot=Plot(
+            "persons",
+            by="active_intervals",
+            days=90,
+            interval=specification.interval,
+            week_start=specification.week_start,
+        ),
     )
 
 

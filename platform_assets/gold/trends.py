@@ -55,7 +55,13 @@ def table(metric: Metric, specification: Trend) -> Table:
                 nullable=True,
             ),
         ),
-        plot=Plot("value", by="breakdown" if specification.breakdowns and not has_lines else "name", days=90),
+        plot=Plot(
+            "value",
+            by="breakdown" if specification.breakdowns and not has_lines else "name",
+            days=90,
+            interval=specification.interval,
+            week_start=specification.week_start,
+        ),
         steady=not specification.breakdowns,
     )
 
