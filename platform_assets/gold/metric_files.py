@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -183,6 +183,12 @@ def read(path: Path) -> Metric:
         specification = KINDS[kind].model_validate(fields)
     except ValidationError as error:
         raise MetricFileError("\n".join(_faults(path.name, node, error))) from error
+    slips = [
+        f"{path.name}:{_placed(node, place)[1]}: {'.'.join(map(str, place))}: {wrong}"
+        for place, wrong in _slips(specification)
+    ]
+    if slips:
+        raise MetricFileError("\n".join(slips))
     owner = told.get("owner", defaults["owner"])
     if _OWNER.fullmatch(owner) is None:
         msg = f"{path.name}:{_placed(node, ('owner',))[1]}: owner: an address, or a team as team:growth, got {owner!r}"
@@ -197,6 +203,27 @@ def kind_of(path: Path) -> str | None:
     except OSError:
         return None
     return said[1] if said is not None and said[1] in KINDS else None
+
+
+def _slips(specification: Specification) -> Iterator[tuple[Sequence[int | str], str]]:
+    """What a specification may say by function and a file may not: a number of its own that is none, or a slip.
+
+    A funnel of one step is a count, and a step that says nothing is any event (semantics 7 has steps, and predicates).
+
+    Yields:
+        The path to the field, and what is wrong with it.
+    """
+    if not isinstance(specification, Funnel):
+        return
+    if len(specification.steps) == 1:
+        yield ("steps",), "a funnel has two steps or more, got 1; how many persons do one thing is a trend of actors"
+    for field in ("steps", "exclusions"):
+        for number, step in enumerate(getattr(specification, field)):
+            names = (step.event,) if isinstance(step.event, str) else step.event
+            if names is not None and not all(name.strip() for name in names or ("",)):
+                yield (field, number, "event"), f"names no event, got {step.event!r}; say its name"
+            elif not step.model_fields_set & {"event", "where", "any_of", "name"}:
+                yield (field, number), "says nothing; say which event it is or, of any event, a name"
 
 
 def _faults(file: str, node: yaml.Node, error: ValidationError) -> list[str]:
