@@ -141,8 +141,12 @@ def _confirmed(console: Console, question: str) -> bool:
 
 def _dictionary(options: argparse.Namespace, console: Console) -> int:
     from platform_assets.definitions import tables  # noqa: PLC0415
+    from platform_assets.gold.metric_numbers import own_metrics  # noqa: PLC0415
     from platform_assets.table import data_dictionary, data_model  # noqa: PLC0415
 
+    if own_metrics().wrong:  # what is written would lack their tables
+        console.print(f"[red]{escape(own_metrics().faults)}[/]", highlight=False)
+        return 1
     status = 0
     for name, text in ((DICTIONARY, data_dictionary(tables())), (DATA_MODEL, data_model(tables()))):
         file = ROOT / name
@@ -253,7 +257,7 @@ def _parser() -> argparse.ArgumentParser:
     new_epoch.add_argument("--yes", action="store_true", help="do not ask")
     new_epoch.add_argument("--force", action="store_true", help="even if nothing is broken")
 
-    doctor = add("doctor", _doctor, "look for damage in the lake's tables")
+    doctor = add("doctor", _doctor, "look for damage in the lake's tables, and for wrong files of metrics")
     doctor.add_argument("--mend", action="store_true", help="mend what can be mended; nothing else may be running")
 
     why = add("why", _why, "say what a number was first published as, and why it is different now")

@@ -1,4 +1,4 @@
-"""`headwater doctor`: looks for damage in the lake's tables, and mends what can be mended.
+"""`headwater doctor`: looks for damage in the lake's tables, and mends what can be mended; tells wrong metric files.
 
 Damage of these kinds was seen to happen to tables on a local disk: a commit, a checkpoint or a data file that a
 power failure emptied or cut short (delta-rs calls no fsync), files that somebody deleted, temporary files of killed
@@ -287,7 +287,7 @@ _AHEAD = (
 
 
 def visit(stack: Stack, console: Console, *, mend: bool) -> int:
-    """Look at every table, tell what was found, and mend it where asked to.
+    """Look at every table and every file of metrics, tell what was found, and mend it where asked to.
 
     Returns:
         The exit status: 0 where nothing is wrong (any more), 1 where something is.
@@ -296,11 +296,13 @@ def visit(stack: Stack, console: Console, *, mend: bool) -> int:
         StackRefused: Mending was asked for beside a writer.
     """
     from platform_assets.definitions import tables  # noqa: PLC0415 - a second, which `--help` need not wait for
+    from platform_assets.gold.metric_numbers import own_metrics  # noqa: PLC0415 - see above
 
     settings = stack.settings()
     doctor = Doctor(Lake.from_settings(settings), settings, tables())
+    local, wrong = "://" not in settings.lake_url, own_metrics().faults
     if not mend:
-        return _tell(doctor.examine(), console, local="://" not in settings.lake_url)
+        return _tell(doctor.examine(), wrong, console, local=local)
     try:
         with stack.held("doctor"):
             refuse_beside_writers(stack)
@@ -310,7 +312,7 @@ def visit(stack: Stack, console: Console, *, mend: bool) -> int:
                     console.print("there was nothing to mend")
                 if not mended:
                     break
-            return _tell(doctor.examine(), console, local="://" not in settings.lake_url)
+            return _tell(doctor.examine(), wrong, console, local=local)
     except StackHeld as error:
         msg = f"{error}: mending beside writers is not safe. Stop it first (`make down`)"
         raise StackRefused(msg) from error
@@ -353,7 +355,7 @@ def _mend(examined: Sequence[Examined], console: Console) -> int:
     return mended
 
 
-def _tell(examined: Sequence[Examined], console: Console, *, local: bool) -> int:
+def _tell(examined: Sequence[Examined], wrong: str, console: Console, *, local: bool) -> int:
     table = Shown()
     for heading in ("table", "version", "files", "MB", "rows", "files/date", "small", "checkpoint"):
         if heading == "table":
@@ -374,9 +376,12 @@ def _tell(examined: Sequence[Examined], console: Console, *, local: bool) -> int
         console.print(f"[red]{finding.table}: {escape(finding.what)}[/]", highlight=False)
         prefix = "`headwater doctor --mend` would " if finding.mend is not None else ""
         console.print(f"    {prefix}{escape(finding.remedy)}", highlight=False)
-    if not findings:
+    if wrong:
+        console.print(f"[red]{escape(wrong)}[/]", highlight=False)
+        console.print("    their numbers are not computed until the files are right, and loaded again", highlight=False)
+    if not findings and not wrong:
         console.print(f"[green]{len(examined)} tables, nothing is wrong[/]", highlight=False)
-    return 1 if findings else 0
+    return 1 if findings or wrong else 0
 
 
 def _row(figures: Figures) -> list[str]:

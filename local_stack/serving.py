@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from platform_assets.definitions import publications_of, tables
-from platform_assets.gold.metric_numbers import own_numbers
+from platform_assets.gold.metric_numbers import own_metrics, own_numbers
 from platform_assets.serving.catalog import Catalog, NotReadable
 from resources.lake import Lake
 from resources.settings import Settings
@@ -23,6 +23,7 @@ def serve(settings: Settings, console: Console, host: str, port: int) -> int:
 
     from platform_assets.serving.api import create_app  # noqa: PLC0415
 
+    _tell_wrong(console)
     try:
         catalog = Catalog(Lake.from_settings(settings), tables())
         app = create_app(catalog, publications_of(own_numbers()), settings)
@@ -35,6 +36,7 @@ def serve(settings: Settings, console: Console, host: str, port: int) -> int:
 
 def ask(settings: Settings, console: Console, query: str) -> int:
     """Print the answer to a query, of the newest versions of the tables; 1 where there is none."""
+    _tell_wrong(console)
     try:
         with Catalog(Lake.from_settings(settings), tables()) as catalog:
             found = catalog.sql(query)
@@ -44,3 +46,9 @@ def ask(settings: Settings, console: Console, query: str) -> int:
     with pl.Config(tbl_rows=_SHOWN, tbl_cols=-1, tbl_width_chars=console.width, fmt_str_lengths=60):
         console.print(str(found), highlight=False, markup=False)
     return 0
+
+
+def _tell_wrong(console: Console) -> None:
+    """Say which files of metrics are wrong: their tables are not there."""
+    if own_metrics().wrong:
+        console.print(f"[red]{escape(own_metrics().faults)}[/]", highlight=False)

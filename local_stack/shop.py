@@ -12,7 +12,7 @@ import sys
 import threading
 import uuid
 from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any, LiteralString
 
@@ -23,6 +23,10 @@ from resources.settings import Settings
 
 PLANS = ("free", "plus", "pro")
 _PLAN_SHARES = (0.8, 0.15, 0.05)
+_PAST_ORDERS = 60
+"""Orders a day before the database was opened."""
+_OLDEST_ACCOUNT = timedelta(days=90)
+"""How long before that past an account was opened, at most."""
 
 SCHEMA: tuple[LiteralString, ...] = (
     """CREATE TABLE users (
@@ -61,14 +65,23 @@ class Shop:
         self._accounts = [person for person in self._population if person.opens_account]
         self._products = products(seed)
 
-    def open(self) -> bool:
-        """Make the tables and their first rows, in one transaction, where they are not there. Whether it did."""
+    def open(self, since: datetime | None = None) -> bool:
+        """Make the tables and their first rows, in one transaction, where they are not there. Whether it did.
+
+        Args:
+            since: When the shop's past begins: rows tell that accounts are older, and that orders came since. None for
+                a shop that is opened now. What plan an account had in that past no row tells.
+        """
         if self._connection.execute("SELECT to_regclass('public.users')").fetchone() != (None,):
             return False
         with self._connection.transaction():
             for statement in SCHEMA:
                 self._connection.execute(statement)
-            self._fill("COPY users (user_id, email, plan, country) FROM STDIN", map(self._user, self._accounts))
+            now = datetime.now(UTC)
+            self._fill(
+                "COPY users (user_id, email, plan, country, created_at) FROM STDIN",
+                ((*self._user(person), self._opened_at(since or now)) for person in self._accounts),
+            )
             devices = {device.anonymous_id: device for person in self._population for device in person.devices}
             self._fill(
                 "COPY devices FROM STDIN",
@@ -77,8 +90,12 @@ class Shop:
             catalogue = [(p.product_id, p.category, p.price_cents / 100, "EUR") for p in self._products]
             self._fill("COPY products FROM STDIN", catalogue)
             self._fill("COPY prices (product_id, price) FROM STDIN", ((row[0], row[2]) for row in catalogue))
-            now = datetime.now(UTC)
             self._fill("COPY experiments FROM STDIN", ((e.name, "running", now, None) for e in EXPERIMENTS))
+            if since is not None:
+                self._fill(
+                    "COPY orders (order_id, user_id, status, amount, currency, ordered_at) FROM STDIN",
+                    self._past_orders(since, now),
+                )
         return True
 
     def happen(self) -> str:
@@ -174,6 +191,17 @@ class Shop:
 
     def _user(self, person: Person) -> tuple[str, ...]:
         return (person.user_id, f"{person.user_id}@shop.example", self._plan(), person.country.code)
+
+    def _opened_at(self, by: datetime) -> datetime:
+        return by - self._rng.random() * _OLDEST_ACCOUNT
+
+    def _past_orders(self, since: datetime, until: datetime) -> Iterable[Sequence[object]]:
+        """Orders that were placed between two instants, evenly."""
+        for _ in range(round((until - since) / timedelta(days=1) * _PAST_ORDERS)):
+            product = self._rng.choice(self._products)
+            ordered_at = since + self._rng.random() * (until - since)
+            order = f"order-{uuid.uuid4().hex[:16]}"
+            yield order, self._anybody(), "placed", product.price_cents / 100, "EUR", ordered_at
 
     def _run(self, query: LiteralString, *arguments: object) -> None:
         self._connection.execute(query, arguments or None)

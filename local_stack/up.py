@@ -541,6 +541,7 @@ class _Running:
         import psycopg  # noqa: PLC0415
 
         from local_stack.database import Database  # noqa: PLC0415
+        from local_stack.first_history import Past  # noqa: PLC0415
         from local_stack.shop import Shop  # noqa: PLC0415
 
         began = time.monotonic()
@@ -549,7 +550,8 @@ class _Running:
             database.start()
             self._database = database
             with psycopg.connect(database.url, autocommit=True) as connection:
-                Shop(connection).open()
+                past = Past.of_days(self._options.days, self._options.persons, self._settings.zone)
+                Shop(connection).open(past.start if self._options.days > 0 else None)
         self._state = replace(self._state, database=database.url)
         topic = self._settings.oltp_changes_topic or CHANGES_TOPIC
         update = {"oltp_url": SecretStr(database.url), "oltp_changes_topic": topic}
@@ -719,12 +721,16 @@ class _Running:
     def _prepare_lake(self, platform: Platform) -> None:
         """Make the tables; then a history, a new epoch, or nothing."""
         from platform_assets.definitions import create_tables  # noqa: PLC0415
+        from platform_assets.gold.metric_numbers import own_metrics  # noqa: PLC0415
         from platform_assets.streams import epochs  # noqa: PLC0415
         from resources.kafka import KafkaSource  # noqa: PLC0415
 
         began = time.monotonic()
         settings = self._settings
         create_tables(platform.lake)
+        for file in own_metrics().wrong:
+            for fault in file.faults.splitlines():
+                self._told.line(f"{'metrics':<10} {fault}")
         self._stack.keep(self._state)
         told = []
         # Before anything is read: the writer of the events opens the epochs of all their topics.

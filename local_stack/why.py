@@ -11,6 +11,7 @@ from rich.table import Table as Shown
 
 from partitions import Window
 from platform_assets.gold import published_numbers
+from platform_assets.gold.metric_numbers import own_metrics
 from platform_assets.gold.published_numbers import as_known_at, explained, published_from, shown
 from platform_assets.platform import Platform
 from resources.settings import Settings
@@ -38,6 +39,10 @@ def answer(
         The exit status; 1 where nothing was published of it.
     """
     platform, zone = Platform.from_settings(settings), settings.zone
+    for file in own_metrics().wrong:
+        if metric.split(".")[1:2] == [file.name]:
+            console.print(f"[red]{escape(file.faults)}[/]", highlight=False)
+            console.print("    it is not computed until its file is right; what was published before stands:")
     if not platform.lake.exists(published_numbers.TABLE):
         console.print(f"[red]the lake {escape(settings.lake_url)} has no {published_numbers.TABLE.name} yet[/]")
         return 1

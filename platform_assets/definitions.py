@@ -40,9 +40,11 @@ from platform_assets.gold import (
     sessions,
 )
 from platform_assets.gold.daily_numbers import DailyNumber, Restated, RestatedByDay
-from platform_assets.gold.metric_numbers import own_numbers
+from platform_assets.gold.metric_files import WrongFile
+from platform_assets.gold.metric_numbers import own_metrics, own_numbers
 from platform_assets.identity_assets import IDENTITY_POOL, no_super_nodes, persons_asset, preview_persons
 from platform_assets.maintenance import maintain, nightly, nightly_maintenance, regular_maintenance
+from platform_assets.metric_assets import metric_files_check, wrong_assets
 from platform_assets.ops import alert_deliveries, computations, incidents
 from platform_assets.platform import Platform
 from platform_assets.publication import Publication
@@ -139,10 +141,7 @@ def tables(numbers: Sequence[DailyNumber] | None = None) -> tuple[Table, ...]:
     """Every table: those of Python, and those of metrics.
 
     Args:
-        numbers: The metrics; by default the project's own.
-
-    Raises:
-        MetricFileError: A file of the project's metrics is wrong.
+        numbers: The metrics; by default the project's own, but for files that are wrong.
     """
     return (*TABLES, *(number.table for number in (own_numbers() if numbers is None else numbers)))
 
@@ -157,7 +156,6 @@ def create_tables(lake: Lake, numbers: Sequence[DailyNumber] | None = None) -> N
 
     Raises:
         SchemaMismatch: A table exists with other columns than declared.
-        MetricFileError: A file of the project's metrics is wrong.
     """
     for table in tables(numbers):
         lake.create(table)
@@ -266,15 +264,15 @@ def _knowing_what_is_beta() -> Iterator[None]:
 
 
 @_knowing_what_is_beta()
-def build_defs(platform: Platform, numbers: Sequence[DailyNumber] | None = None) -> dg.Definitions:
+def build_defs(
+    platform: Platform, numbers: Sequence[DailyNumber] | None = None, wrong: Sequence[WrongFile] = ()
+) -> dg.Definitions:
     """Everything that Dagster loads. Connects to nothing; the tables are made by what runs first.
 
     Args:
         platform: The lake, the settings and the way to Kafka; tests pass their own.
         numbers: The metrics; by default the project's own.
-
-    Raises:
-        MetricFileError: A file of the project's metrics is wrong.
+        wrong: Files of metrics that are wrong; by default, where the metrics are, the project's own.
     """
     # Sensors import the assets, so they are imported where everything is put together.
     from sensors.alerts import alerts_sensor  # noqa: PLC0415
@@ -282,6 +280,7 @@ def build_defs(platform: Platform, numbers: Sequence[DailyNumber] | None = None)
     from sensors.due_partitions import check_latest_due, hourly_checks  # noqa: PLC0415
     from sensors.first_events import first_events  # noqa: PLC0415
     from sensors.landed_files import landed_files as landed_files_sensor  # noqa: PLC0415
+    from sensors.metric_files import metric_files_sensor  # noqa: PLC0415
     from sensors.micro_batches import changes, micro_batches  # noqa: PLC0415
     from sensors.numbers import number_restatements, restate_numbers  # noqa: PLC0415
     from sensors.publication import publications_sensor, publish_numbers  # noqa: PLC0415
@@ -296,17 +295,20 @@ def build_defs(platform: Platform, numbers: Sequence[DailyNumber] | None = None)
     from sensors.service_levels import hourly_report, report_service_levels  # noqa: PLC0415
 
     partitions = platform.partitions
-    numbers = own_numbers() if numbers is None else numbers
+    if numbers is None:
+        numbers, wrong = own_metrics().numbers, own_metrics().wrong
     declared = tables(numbers)
     kept = (*RESTATED, *numbers)
-    restate = restate_numbers(kept)
-    made = assets(partitions, numbers)
+    failing = wrong_assets(wrong, partitions)
+    restate = restate_numbers(kept, failing)
+    made = [*assets(partitions, numbers), *failing]
     return dg.Definitions(
         assets=made,
         asset_checks=[
             *(asset_check(check, partitions) for check in checks_of(declared)),
             *(whole_address_check(t) for t in declared if t.partitions is None and keeps_addresses_out(t)),
             no_file_set_aside,
+            metric_files_check(),
             no_super_nodes,
         ],
         jobs=[
@@ -336,6 +338,7 @@ def build_defs(platform: Platform, numbers: Sequence[DailyNumber] | None = None)
             number_restatements(kept, restate),
             first_events,
             publications_sensor(publications_of(numbers)),
+            metric_files_sensor(),
             alerts_sensor(declared, made),
             check_results_sensor,
         ],

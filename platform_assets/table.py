@@ -18,6 +18,7 @@ import pandera.polars as pa
 import polars as pl
 
 from partitions import Grain
+from platform_assets.semantics.calendar import Interval, WeekStart
 
 Layer = Literal["bronze", "silver", "gold", "ops", "quality"]
 Source = Literal["events", "changes"]
@@ -71,12 +72,18 @@ class Plot:
         by: The column that has a line for each of its values.
         days: How many days it shows.
         only: A column and the value that rows shown have in it; all rows where None.
+        interval: The length of what stands on a day, which is its first.
+        week_start: The first day of a week.
+        needs_end: Whether it has a number only when it has ended.
     """
 
     value: str
     by: str
     days: int = 28
     only: tuple[str, str] | None = None
+    interval: Interval = "day"
+    week_start: WeekStart = "monday"
+    needs_end: bool = False
 
 
 @dataclass(frozen=True)

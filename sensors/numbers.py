@@ -25,11 +25,19 @@ TIERS = (
 """The day so far is some minutes old; recent days follow every hour."""
 
 
-def restate_numbers(numbers: Sequence[RestatedByDay]) -> dg.UnresolvedAssetJobDefinition:
-    """The job that computes days of metrics again; a request says which tables."""
+def restate_numbers(
+    numbers: Sequence[RestatedByDay], failing: Sequence[dg.AssetsDefinition] = ()
+) -> dg.UnresolvedAssetJobDefinition:
+    """The job that computes days of metrics again; a request says which tables.
+
+    Args:
+        numbers: The tables.
+        failing: The assets of wrong files: one that was right when it was asked for fails alone in the run.
+    """
+    keys = [number.table.asset_key for number in numbers] + [asset.key for asset in failing]
     return dg.define_asset_job(
         "restate_numbers",
-        selection=dg.AssetSelection.assets(*(number.table.asset_key for number in numbers)),
+        selection=dg.AssetSelection.assets(*keys),
         description="Compute the days of numbers again whose events, persons, finality or definition changed.",
     )
 

@@ -26,7 +26,6 @@ def table(metric: Metric) -> Table:
     """The declaration of a cohort's table."""
     return daily_table(
         metric,
-        "cohorts",
         says=(
             f"Members as of the end of each day; a person's properties are those of their last "
             f"event within {KNOWN_FOR} days."

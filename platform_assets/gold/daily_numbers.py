@@ -289,7 +289,6 @@ def ripened_days(platform: Platform, ledger: pl.DataFrame, table: Table, ahead: 
 
 def daily_table(
     metric: Metric,
-    folder: str,
     *,
     says: str,
     grain: str,
@@ -303,7 +302,6 @@ def daily_table(
 
     Args:
         metric: What its file says.
-        folder: The folder of `gold` that such tables are in.
         says: What the table says besides the metric's own description.
         grain: What one row is.
         day: What the column ``day`` is.
@@ -313,7 +311,7 @@ def daily_table(
         steady: Whether every day brings rows.
     """
     return Table(
-        name=f"gold/{folder}/{metric.name}",
+        name=metric.table_name,
         description=f"{metric.description} {says}",
         grain=grain,
         key=("day", *by),

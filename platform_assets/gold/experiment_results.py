@@ -39,7 +39,6 @@ def table(metric: Metric) -> Table:
     """The declaration of an experiment's table."""
     return daily_table(
         metric,
-        "experiment_results",
         says="Each day has the results as of its end, from the first exposure on.",
         grain="day × metric × variant",
         day="Day at whose end the results stand so",

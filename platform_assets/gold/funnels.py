@@ -19,7 +19,6 @@ def table(metric: Metric) -> Table:
     """The declaration of a funnel's table."""
     return daily_table(
         metric,
-        "funnels",
         says=(
             "Persons by the day on which they entered the funnel: of those who enter it on "
             "several days, each day has the furthest attempt that began on it. A breakdown's values beyond the "

@@ -17,11 +17,10 @@ from platform_assets.silver import activity_hours
 from platform_assets.table import Column, Plot, Table
 
 
-def table(metric: Metric) -> Table:
+def table(metric: Metric, specification: Lifecycle) -> Table:
     """The declaration of a lifecycle's table."""
     return daily_table(
         metric,
-        "lifecycle",
         says="A bucket stands on its first day.",
         grain="bucket × status",
         day="First day of the bucket",
@@ -37,7 +36,14 @@ def table(metric: Metric) -> Table:
             ),
             Column("is_complete", pl.Boolean(), "Whether the bucket had ended by the watermark."),
         ),
-        plot=Plot("persons", by="status", days=90),
+        plot=Plot(
+            "persons",
+            by="status",
+            days=90,
+            interval=specification.interval,
+            week_start=specification.week_start,
+            needs_end=specification.incomplete == "null",
+        ),
     )
 
 
@@ -58,7 +64,7 @@ def number(metric: Metric, specification: Lifecycle) -> DailyNumber:
         )
         raise MetricFileError(msg)
     check_activity(metric, specification.activity)
-    made, longest = table(metric), LONGEST[specification.interval]
+    made, longest = table(metric, specification), LONGEST[specification.interval]
     return DailyNumber(
         table=made,
         source=activity_hours.TABLE,

@@ -3,7 +3,7 @@
 A file says which ``metric`` it is (`KINDS`), a ``description``, an ``owner`` where it is not the platform's, a
 ``dialect`` (`semantics.dialects`) where it is not ours, and the fields of that kind's specification, which come before
 the dialect's; its name is the metric's. What is wrong with it is an error that names file, line
-and field.
+and field, and it stands alone: the other files are read all the same (`metric_numbers.survey`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,21 @@ KINDS: Mapping[str, type[Specification]] = {
 }
 """What can be said in a file, and the specification that it is checked against."""
 
+FOLDERS: Mapping[str, str] = {
+    "funnel": "funnels",
+    "retention": "retention",
+    "lifecycle": "lifecycle",
+    "experiment": "experiment_results",
+    "cohort": "cohorts",
+    "trend": "trends",
+    "stickiness": "stickiness",
+}
+"""By kind, the folder of `gold` that its tables are in."""
+
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
+_NO_NAME = re.compile(r"[^A-Za-z0-9_]")
+_KIND = re.compile(r"^metric:\s*[\"']?(\w+)", re.MULTILINE)
+_OWNER = re.compile(r"team:\S.*|[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,7}")
 _OWN_FIELDS = ("metric", "description", "owner", "dialect")
 
 
@@ -70,10 +84,42 @@ class Metric:
     specification: Specification
 
     @property
+    def table_name(self) -> str:
+        """The name of its table."""
+        return f"gold/{FOLDERS[self.kind]}/{self.name}"
+
+    @property
     def definition_version(self) -> int:
         """A number that is another one as soon as the definition is: a digest of the specification."""
         said = json.dumps(self.specification.model_dump(mode="json"), sort_keys=True)
         return int.from_bytes(hashlib.sha256(f"{self.kind}:{said}".encode()).digest()[:6], "big")
+
+
+@dataclass(frozen=True)
+class WrongFile:
+    """A file that is no metric.
+
+    Attributes:
+        name: The file's name, without its ending.
+        kind: The key of `KINDS` that it says; None where it says none that there is.
+        faults: What is wrong, a line for each fault: file, line, field, and what to do.
+    """
+
+    name: str
+    kind: str | None
+    faults: str
+
+    @property
+    def table_name(self) -> str:
+        """The name of the table that it would have; one under `gold/metrics` where the file tells none."""
+        if self.kind is None or _NAME.fullmatch(self.name) is None:
+            return f"gold/metrics/{_NO_NAME.sub('_', self.name)}"
+        return f"gold/{FOLDERS[self.kind]}/{self.name}"
+
+
+def paths(folder: Path) -> list[Path]:
+    """The files of a folder of metrics, by name."""
+    return sorted(folder.glob("*.yaml"))
 
 
 def load(folder: Path = FOLDER) -> tuple[Metric, ...]:
@@ -83,7 +129,7 @@ def load(folder: Path = FOLDER) -> tuple[Metric, ...]:
         MetricFileError: Files are wrong; every fault of each is named.
     """
     found, faults = [], []
-    for path in sorted(folder.glob("*.yaml")):
+    for path in paths(folder):
         try:
             found.append(read(path))
         except MetricFileError as error:
@@ -103,9 +149,12 @@ def read(path: Path) -> Metric:
         msg = f"{path.name}: a metric is named by small letters, digits and underscores, beginning with a letter"
         raise MetricFileError(msg)
     try:
-        node = yaml.compose(path.read_text(encoding="utf-8"))
-        told = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
+        text = path.read_text(encoding="utf-8")
+        node, told = yaml.compose(text), yaml.safe_load(text)
+    except OSError as error:
+        msg = f"{path.name}: it cannot be read: {error.strerror}"
+        raise MetricFileError(msg) from error
+    except (yaml.YAMLError, ValueError) as error:  # a text that is no UTF-8, a day that no calendar has
         msg = f"{path.name}: not YAML: {error}"
         raise MetricFileError(msg) from error
     if node is None or not isinstance(told, dict):
@@ -134,8 +183,47 @@ def read(path: Path) -> Metric:
         specification = KINDS[kind].model_validate(fields)
     except ValidationError as error:
         raise MetricFileError("\n".join(_faults(path.name, node, error))) from error
+    slips = [
+        f"{path.name}:{_placed(node, place)[1]}: {'.'.join(map(str, place))}: {wrong}"
+        for place, wrong in _slips(specification)
+    ]
+    if slips:
+        raise MetricFileError("\n".join(slips))
     owner = told.get("owner", defaults["owner"])
+    if _OWNER.fullmatch(owner) is None:
+        msg = f"{path.name}:{_placed(node, ('owner',))[1]}: owner: an address, or a team as team:growth, got {owner!r}"
+        raise MetricFileError(msg)
     return Metric(path.stem, kind, told["description"].strip(), owner, specification)
+
+
+def kind_of(path: Path) -> str | None:
+    """The kind that a file says, be the rest of it no YAML at all; None where it says none that there is."""
+    try:
+        said = _KIND.search(path.read_text(encoding="utf-8", errors="replace"))
+    except OSError:
+        return None
+    return said[1] if said is not None and said[1] in KINDS else None
+
+
+def _slips(specification: Specification) -> Iterator[tuple[Sequence[int | str], str]]:
+    """What a specification may say by function and a file may not: a number of its own that is none, or a slip.
+
+    A funnel of one step is a count, and a step that says nothing is any event (semantics 7 has steps, and predicates).
+
+    Yields:
+        The path to the field, and what is wrong with it.
+    """
+    if not isinstance(specification, Funnel):
+        return
+    if len(specification.steps) == 1:
+        yield ("steps",), "a funnel has two steps or more, got 1; how many persons do one thing is a trend of actors"
+    for field in ("steps", "exclusions"):
+        for number, step in enumerate(getattr(specification, field)):
+            names = (step.event,) if isinstance(step.event, str) else step.event
+            if names is not None and not all(name.strip() for name in names or ("",)):
+                yield (field, number, "event"), f"names no event, got {step.event!r}; say its name"
+            elif not step.model_fields_set & {"event", "where", "any_of", "name"}:
+                yield (field, number), "says nothing; say which event it is or, of any event, a name"
 
 
 def _faults(file: str, node: yaml.Node, error: ValidationError) -> list[str]:

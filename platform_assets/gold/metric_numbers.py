@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 from platform_assets.gold import cohorts, experiment_results, funnels, lifecycle, retention, stickiness, trends
 from platform_assets.gold.daily_numbers import DailyNumber
-from platform_assets.gold.metric_files import Metric, MetricFileError, load
+from platform_assets.gold.metric_files import FOLDER, Metric, MetricFileError, WrongFile, kind_of, paths, read
 from platform_assets.semantics.cohorts import Cohort
 from platform_assets.semantics.experiment.specification import DatedExperiment
 from platform_assets.semantics.funnels import Funnel
@@ -52,11 +54,42 @@ def numbers(metrics: Iterable[Metric]) -> tuple[DailyNumber, ...]:
     return tuple(number(metric) for metric in metrics)
 
 
-@cache
-def own_numbers() -> tuple[DailyNumber, ...]:
-    """The tables of the project's own metrics; their files are read once.
+@dataclass(frozen=True)
+class Survey:
+    """What a folder of metrics has.
 
-    Raises:
-        MetricFileError: A file is wrong.
+    Attributes:
+        numbers: The tables of the files that are right.
+        wrong: The files that are not.
     """
-    return numbers(load())
+
+    numbers: tuple[DailyNumber, ...] = ()
+    wrong: tuple[WrongFile, ...] = ()
+
+    @property
+    def faults(self) -> str:
+        """Every fault of every file, one a line; empty where there is none."""
+        return "\n".join(file.faults for file in self.wrong)
+
+
+def survey(folder: Path = FOLDER) -> Survey:
+    """What a folder's ``*.yaml`` have, by name: a file that is wrong keeps no other from being a metric."""
+    found: list[DailyNumber] = []
+    wrong: list[WrongFile] = []
+    for path in paths(folder):
+        try:
+            found.append(number(read(path)))
+        except MetricFileError as error:
+            wrong.append(WrongFile(path.stem, kind_of(path), str(error)))
+    return Survey(tuple(found), tuple(wrong))
+
+
+@cache
+def own_metrics() -> Survey:
+    """The project's own metrics; their files are read once."""
+    return survey()
+
+
+def own_numbers() -> tuple[DailyNumber, ...]:
+    """The tables of the project's own metrics whose files are right."""
+    return own_metrics().numbers

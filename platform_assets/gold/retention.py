@@ -15,11 +15,10 @@ from platform_assets.silver import activity_hours
 from platform_assets.table import Column, Plot, Table
 
 
-def table(metric: Metric) -> Table:
+def table(metric: Metric, specification: Retention) -> Table:
     """The declaration of a retention's table."""
     return daily_table(
         metric,
-        "retention",
         says="A cohort stands on the first day of its day, week or month.",
         grain="cohort × interval",
         day="First day of the cohort's bucket",
@@ -40,7 +39,14 @@ def table(metric: Metric) -> Table:
             Column("share", pl.Float64(), "`persons` / `cohort_size`.", nullable=True),
             Column("is_complete", pl.Boolean(), "Whether the interval had ended by the watermark."),
         ),
-        plot=Plot("share", by="interval", days=180),
+        plot=Plot(
+            "share",
+            by="interval",
+            days=180,
+            interval=specification.interval,
+            week_start=specification.week_start,
+            needs_end=specification.incomplete == "null",
+        ),
     )
 
 
@@ -66,7 +72,7 @@ def number(metric: Metric, specification: Retention) -> DailyNumber:
         raise MetricFileError(msg)
     for predicate in (spec.start, spec.returning):
         check_activity(metric, predicate)
-    made, ahead = table(metric), LONGEST[spec.interval] * (spec.reach + 1)
+    made, ahead = table(metric, spec), LONGEST[spec.interval] * (spec.reach + 1)
     return DailyNumber(
         table=made,
         source=activity_hours.TABLE,

@@ -21,7 +21,6 @@ def table(metric: Metric, specification: RollingStickiness) -> Table:
     """The declaration of a histogram's table."""
     return daily_table(
         metric,
-        "stickiness",
         says=(
             f"Of the {specification.intervals} intervals ({specification.interval}s) up to the one that begins on the "
             "day; persons without any activity in them are not there."
@@ -40,7 +39,13 @@ def table(metric: Metric, specification: RollingStickiness) -> Table:
             ),
             Column("is_complete", pl.Boolean(), "Whether the last interval had ended by the watermark."),
         ),
-        plot=Plot("persons", by="active_intervals", days=90),
+        plot=Plot(
+            "persons",
+            by="active_intervals",
+            days=90,
+            interval=specification.interval,
+            week_start=specification.week_start,
+        ),
     )
 
 

@@ -32,7 +32,6 @@ def table(metric: Metric, specification: Trend) -> Table:
     has_lines = len(specification.series) > 1 and specification.formula is None
     return daily_table(
         metric,
-        "trends",
         says=(
             "A bucket stands on its first day. A breakdown's values beyond the limit, of each bucket those with the "
             f"least, are `{OTHER}`."
@@ -56,7 +55,13 @@ def table(metric: Metric, specification: Trend) -> Table:
                 nullable=True,
             ),
         ),
-        plot=Plot("value", by="breakdown" if specification.breakdowns and not has_lines else "name", days=90),
+        plot=Plot(
+            "value",
+            by="breakdown" if specification.breakdowns and not has_lines else "name",
+            days=90,
+            interval=specification.interval,
+            week_start=specification.week_start,
+        ),
         steady=not specification.breakdowns,
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from math import nan
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from partitions import Window
 from platform_assets.gold import active_users, live_metrics, published_numbers
 from platform_assets.platform import Platform
 from platform_assets.quality import service_levels
+from platform_assets.semantics.calendar import bucket_of, start_of
 from platform_assets.semantics.watermark import is_closed, is_final
 from platform_assets.table import Plot, Table
 from resources.lake import disk_usage
@@ -168,7 +169,7 @@ def _days_plot(platform: Platform, table: Table, plot: Plot, window: Window) -> 
         .collect()
     )
     if numbers.is_empty():
-        return dg.MetadataValue.text("no number yet")
+        return dg.MetadataValue.text(none_yet(plot, platform.settings.start_date, last))
     finality = numbers.group_by(table.window_on).agg(pl.col("is_final").all()).sort(table.window_on)
     at = finality[table.window_on].to_list()
     lines = {}
@@ -177,6 +178,25 @@ def _days_plot(platform: Platform, table: Table, plot: Plot, window: Window) -> 
         lines[str(name)] = [by_day.get(day, nan) for day in at]
     column = next(column for column in table.columns if column.name == plot.value)
     return _plot(_lines(at, lines, finality["is_final"].to_list(), column.unit or plot.value, from_zero=False))
+
+
+def none_yet(plot: Plot, first_day: date, last_day: date) -> str:
+    """Why a picture has nothing to show, in words: a month that began before the first day has no row.
+
+    Args:
+        plot: The picture.
+        first_day: The first day that there are partitions of.
+        last_day: The last day of the picture.
+    """
+    interval, week_start = plot.interval, plot.week_start
+    begun = bucket_of(first_day, interval, week_start)
+    bucket = begun + (start_of(begun, interval, week_start).date() < first_day)
+    first, after = (start_of(bucket + k, interval, week_start).date() for k in (0, 1))
+    if (after if plot.needs_end else first) <= last_day:
+        return "no number yet"
+    told = f"no number yet: a {interval} stands on its first day, and days begin with {first_day} here"
+    known = f", and has a number when it has ended, from {after} on" if plot.needs_end else ""
+    return f"{told}; the first {interval} is that of {first}{known}"
 
 
 def _active_users_plot(platform: Platform, window: Window) -> dg.MetadataValue:

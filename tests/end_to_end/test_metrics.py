@@ -222,12 +222,29 @@ def test_a_day_ripens_when_nobody_can_get_through_any_more(run: Run) -> None:
             "metric: funnel\ndescription: d\nsteps:\n- event: a\n  where:\n  - property: p\n\n    operator: like\n",
             "hats.yaml:8: steps.0.where.0.operator: Input should be 'equals'",
         ),
-        ("metric: funnel\ndescription: d\nsteps: [{event: a, first_ever: true}]", "hats.yaml: first_ever: a day of"),
         (
-            "metric: funnel\ndescription: d\nsteps: [{event: a, where: [{property: plan, value: pro}]}]",
+            "metric: funnel\ndescription: d\nsteps: [{event: a, first_ever: true}, {event: b}]",
+            "hats.yaml: first_ever: a day",
+        ),
+        (
+            "metric: funnel\ndescription: d\nsteps: [{event: b}, {event: a, where: [{property: plan, value: pro}]}]",
             "hats.yaml: property 'plan' is none of gold/fact_events",
         ),
         ("metric: funnel\n  description: d", "hats.yaml: not YAML"),
+        ("metric: funnel\ndescription: d\nsteps: [{event: a}]", "hats.yaml:3: steps: a funnel has two steps or more"),
+        ("metric: funnel\ndescription: d\nsteps:\n- {event: a}\n- {}", "hats.yaml:5: steps.1: says nothing; say which"),
+        (
+            "metric: funnel\ndescription: d\nsteps: [{event: a}, {event: b}]\nexclusions: [{after: 1, before: 2}]",
+            "hats.yaml:4: exclusions.0: says nothing",
+        ),
+        (
+            "metric: funnel\ndescription: d\nsteps: [{event: a}, {event: []}]",
+            "hats.yaml:3: steps.1.event: names no event",
+        ),
+        (
+            "metric: funnel\ndescription: d\nsteps: [{event: ' '}, {event: b}]",
+            "hats.yaml:3: steps.0.event: names no event, got ' '",
+        ),
         ("- a", "hats.yaml:1: a metric is a mapping"),
     ],
 )

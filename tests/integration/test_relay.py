@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -203,6 +204,19 @@ def test_a_message_of_another_protocol_is_named() -> None:
     with pytest.raises(ValueError, match="a message of kind 'S'"):
         Decoder().decode(b"S")
     assert lsn_of("16/B374D848") == 0x16B374D848
+
+
+def test_a_shop_with_a_past_has_orders_of_each_of_its_days(database: psycopg.Connection[Any]) -> None:
+    now = datetime.now(UTC)
+    since = now - timedelta(days=4)
+    assert Shop(database, persons=60).open(since)
+    by_day = "SELECT count(*) FROM orders GROUP BY floor(extract(epoch FROM ordered_at - %s) / 86400)"
+    counts = [count for (count,) in database.execute(by_day, (since,))]
+    assert len(counts) == 4
+    assert min(counts) > 30
+    outside = "SELECT count(*) FROM orders WHERE ordered_at NOT BETWEEN %s AND now()"
+    assert database.execute(outside, (since,)).fetchone() == (0,)
+    assert database.execute("SELECT count(*) FROM users WHERE created_at > %s", (since,)).fetchone() == (0,)
 
 
 def test_killed_again_and_again_it_loses_nothing(
