@@ -46,6 +46,8 @@ from platform_assets.maintenance import maintain, nightly, nightly_maintenance, 
 from platform_assets.ops import alert_deliveries, computations, incidents
 from platform_assets.platform import Platform
 from platform_assets.publication import Publication
+from platform_assets.quality import profiles
+from platform_assets.quality.anomalies import ANOMALY_CHECKS
 from platform_assets.quality.checks import asset_check, checks_of, keeps_addresses_out, whole_address_check
 from platform_assets.silver import (
     activity_hours,
@@ -107,6 +109,7 @@ TABLES: tuple[Table, ...] = (
     partner_files.TABLE,
     quarantined_rows.TABLE,
     *(feed.table for feed in FEEDS),
+    profiles.TABLE,
     incidents.TABLE,
     alert_deliveries.TABLE,
     computations.TABLE,
@@ -179,6 +182,7 @@ def assets(partitions: Partitions, numbers: Sequence[DailyNumber]) -> list[dg.As
         rebuilt_asset(late_arrivals.TABLE, of_events, rebuilds.rebuild_late_arrivals, partitions),
         rebuilt_asset(silver, [*of_events, late_arrivals.TABLE], rebuilds.rebuild_events, partitions),
         rebuilt_asset(outcomes.TABLE, [*of_events, silver], rebuilds.rebuild_outcomes, partitions),
+        rebuilt_asset(profiles.TABLE, [silver, outcomes.TABLE], profiles.rebuild, partitions),
         rebuilt_asset(live_metrics.TABLE, [silver], live_metrics.rebuild, partitions),
         rebuilt_asset(activity_hours.TABLE, [silver], activity_hours.rebuild, partitions),
         rebuilt_asset(identity_links.TABLE, [silver], identity_links.rebuild, partitions),
@@ -274,6 +278,7 @@ def build_defs(platform: Platform, numbers: Sequence[DailyNumber] | None = None)
     from sensors.landed_files import landed_files as landed_files_sensor  # noqa: PLC0415
     from sensors.micro_batches import changes, micro_batches  # noqa: PLC0415
     from sensors.numbers import number_restatements, restate_numbers  # noqa: PLC0415
+    from sensors.profiles import profile_hours, profiling  # noqa: PLC0415
     from sensors.publication import publications_sensor, publish_numbers  # noqa: PLC0415
     from sensors.restatement import (  # noqa: PLC0415
         fact_restatements,
@@ -293,7 +298,7 @@ def build_defs(platform: Platform, numbers: Sequence[DailyNumber] | None = None)
     return dg.Definitions(
         assets=made,
         asset_checks=[
-            *(asset_check(check, partitions) for check in checks_of(declared)),
+            *(asset_check(check, partitions) for check in (*checks_of(declared), *ANOMALY_CHECKS)),
             *(whole_address_check(t) for t in declared if t.partitions is None and keeps_addresses_out(t)),
             no_file_set_aside,
             no_super_nodes,
@@ -314,6 +319,7 @@ def build_defs(platform: Platform, numbers: Sequence[DailyNumber] | None = None)
             restate_facts,
             restate,
             publish_numbers,
+            profile_hours,
         ],
         sensors=[
             micro_batches,
@@ -324,6 +330,7 @@ def build_defs(platform: Platform, numbers: Sequence[DailyNumber] | None = None)
             number_restatements(kept, restate),
             first_events,
             publications_sensor(publications_of(numbers)),
+            profiling,
             alerts_sensor(declared, made),
         ],
         schedules=[regular_maintenance, nightly_maintenance, hourly_checks],

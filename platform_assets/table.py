@@ -19,7 +19,7 @@ import polars as pl
 
 from partitions import Grain
 
-Layer = Literal["bronze", "silver", "gold", "ops"]
+Layer = Literal["bronze", "silver", "gold", "quality", "ops"]
 Source = Literal["events", "changes"]
 """The streams that numbers come from: clients' events, or changes of the database."""
 
@@ -137,7 +137,7 @@ class Table:
 
     @property
     def layer(self) -> str:
-        """``bronze``, ``silver``, ``gold`` or ``ops``."""
+        """``bronze``, ``silver``, ``gold``, ``quality`` or ``ops``."""
         return self.name.split("/")[0]
 
     @property
@@ -277,6 +277,7 @@ _LAYERS = {
     "bronze": "as it arrived",
     "silver": "decoded, deduplicated, conformed; dimensions; identity",
     "gold": "what people read",
+    "quality": "how good it is",
     "ops": "how it came about",
 }
 _UPDATES: dict[Update, str] = {

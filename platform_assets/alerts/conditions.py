@@ -21,6 +21,7 @@ from platform_assets.alerts.deliveries import SinkState
 from platform_assets.alerts.incidents import Condition, Incident, Kind
 from platform_assets.alerts.rates import lately
 from platform_assets.platform import Platform
+from platform_assets.quality.anomalies import ANOMALIES
 from platform_assets.streams import epochs
 from platform_assets.streams.stream import STREAMS, Stream
 from platform_assets.table import Table
@@ -306,6 +307,9 @@ def _failing(
         cause = f"check:{evaluation.table}:{evaluation.check}"
         member = evaluation.partition or _ALL_OF_IT
         failing.setdefault(cause, {}).pop(member, None)
+        if evaluation.passed and evaluation.check in ANOMALIES:
+            # An hour that was an anomaly stays one: what is told ends with a later hour that is as expected.
+            failing[cause] = {known: at for known, at in failing[cause].items() if known > member}
         if not evaluation.passed:
             failing[cause][member] = evaluation.at
             newest[cause] = evaluation

@@ -68,6 +68,7 @@ class Check:
         blocking: Whether a failure stops what comes after in a run.
         severity: Of a failure.
         newest_only: Whether of a range only the newest partition is judged.
+        reads: Other tables that it reads; in a run that makes them, it judges after they are made.
     """
 
     table: Table
@@ -77,6 +78,7 @@ class Check:
     blocking: bool = False
     severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR
     newest_only: bool = False
+    reads: tuple[Table, ...] = ()
 
     def evaluation(self, verdict: Verdict, partition: str) -> AssetCheckEvaluation:
         """The event that tells Dagster what was seen of one partition."""
@@ -105,6 +107,7 @@ def asset_check(check: Check, partitions: Partitions) -> dg.AssetChecksDefinitio
         description=check.description,
         blocking=check.blocking,
         partitions_def=partitions.of(grain),
+        additional_deps=[read.asset_key for read in check.reads],
     )
     def judged(context: dg.AssetCheckExecutionContext, platform: dg.ResourceParam[Platform]) -> dg.AssetCheckResult:
         execution = context.op_execution_context
