@@ -81,7 +81,7 @@ class Anomalies(Specification):
         level_over: How long before the hour says where the level is.
         pooled_over: How long before the hour says how far residuals spread.
         history: How long a series must have been before there is a verdict.
-        adapts_after: A change that lasts for longer is what is expected from then on.
+        adapts_after: A change that lasts for longer, in all of a bucket, is what is expected from then on.
         least_rows: Where fewer rows are expected of a bucket, a wider one is judged.
         buckets: How many hours are judged together, from the narrowest bucket to the widest.
     """
@@ -284,8 +284,14 @@ def _verdicts(
     )
     for _ in range(_PASSES):
         told = _against_baseline(ordered, specification, kind)
-        in_a_row = pl.int_range(pl.len()).over(*own, pl.col("is_anomaly").rle_id().over(own))
-        kept_out = told.select(pl.col("is_anomaly") & (in_a_row * _HOUR < specification.adapts_after)).to_series()
+        # What one bucket tells of an hour is kept out of all: others may have too few rows to tell.
+        is_one = pl.col("is_anomaly").any().over("series", "hour")
+        told = told.with_columns(is_one=is_one)
+        in_a_row = pl.int_range(pl.len()).over(*own, pl.col("is_one").rle_id().over(own))
+        # A change is in all of a bucket only when it has lasted for as long.
+        lasted = in_a_row - pl.col("bucket_hours")
+        adapts_after = specification.adapts_after // _HOUR - 1
+        kept_out = told.select(pl.col("is_one") & (lasted < adapts_after)).to_series()
         if kept_out.equals(told["is_kept_out"]):
             break
         ordered = ordered.with_columns(is_kept_out=kept_out)
