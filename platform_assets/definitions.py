@@ -48,7 +48,8 @@ from platform_assets.metric_assets import metric_files_check, wrong_assets
 from platform_assets.ops import alert_deliveries, computations, incidents
 from platform_assets.platform import Platform
 from platform_assets.publication import Publication
-from platform_assets.quality import check_results, service_levels
+from platform_assets.quality import check_results, profiles, service_levels
+from platform_assets.quality.anomalies import ANOMALY_CHECKS
 from platform_assets.quality.checks import asset_check, checks_of, keeps_addresses_out, whole_address_check
 from platform_assets.silver import (
     activity_hours,
@@ -110,6 +111,7 @@ TABLES: tuple[Table, ...] = (
     partner_files.TABLE,
     quarantined_rows.TABLE,
     *(feed.table for feed in FEEDS),
+    profiles.TABLE,
     incidents.TABLE,
     alert_deliveries.TABLE,
     computations.TABLE,
@@ -180,6 +182,7 @@ def assets(partitions: Partitions, numbers: Sequence[DailyNumber]) -> list[dg.As
         rebuilt_asset(late_arrivals.TABLE, of_events, rebuilds.rebuild_late_arrivals, partitions),
         rebuilt_asset(silver, [*of_events, late_arrivals.TABLE], rebuilds.rebuild_events, partitions),
         rebuilt_asset(outcomes.TABLE, [*of_events, silver], rebuilds.rebuild_outcomes, partitions),
+        rebuilt_asset(profiles.TABLE, [silver, outcomes.TABLE], profiles.rebuild, partitions),
         rebuilt_asset(live_metrics.TABLE, [silver], live_metrics.rebuild, partitions),
         rebuilt_asset(activity_hours.TABLE, [silver], activity_hours.rebuild, partitions),
         rebuilt_asset(identity_links.TABLE, [silver], identity_links.rebuild, partitions),
@@ -283,6 +286,7 @@ def build_defs(
     from sensors.metric_files import metric_files_sensor  # noqa: PLC0415
     from sensors.micro_batches import changes, micro_batches  # noqa: PLC0415
     from sensors.numbers import number_restatements, restate_numbers  # noqa: PLC0415
+    from sensors.profiles import profile_hours, profiling  # noqa: PLC0415
     from sensors.publication import publications_sensor, publish_numbers  # noqa: PLC0415
     from sensors.restatement import (  # noqa: PLC0415
         fact_restatements,
@@ -305,7 +309,7 @@ def build_defs(
     return dg.Definitions(
         assets=made,
         asset_checks=[
-            *(asset_check(check, partitions) for check in checks_of(declared)),
+            *(asset_check(check, partitions) for check in (*checks_of(declared), *ANOMALY_CHECKS)),
             *(whole_address_check(t) for t in declared if t.partitions is None and keeps_addresses_out(t)),
             no_file_set_aside,
             metric_files_check(),
@@ -328,6 +332,7 @@ def build_defs(
             restate,
             publish_numbers,
             report_service_levels,
+            profile_hours,
         ],
         sensors=[
             micro_batches,
@@ -339,6 +344,7 @@ def build_defs(
             first_events,
             publications_sensor(publications_of(numbers)),
             metric_files_sensor(),
+            profiling,
             alerts_sensor(declared, made),
             check_results_sensor,
         ],

@@ -20,7 +20,7 @@ import polars as pl
 from partitions import Grain
 from platform_assets.semantics.calendar import Interval, WeekStart
 
-Layer = Literal["bronze", "silver", "gold", "ops", "quality"]
+Layer = Literal["bronze", "silver", "gold", "quality", "ops"]
 Source = Literal["events", "changes"]
 """The streams that numbers come from: clients' events, or changes of the database."""
 
@@ -144,7 +144,7 @@ class Table:
 
     @property
     def layer(self) -> str:
-        """``bronze``, ``silver``, ``gold``, ``ops`` or ``quality``."""
+        """``bronze``, ``silver``, ``gold``, ``quality`` or ``ops``."""
         return self.name.split("/")[0]
 
     @property
@@ -284,8 +284,8 @@ _LAYERS = {
     "bronze": "as it arrived",
     "silver": "decoded, deduplicated, conformed; dimensions; identity",
     "gold": "what people read",
-    "ops": "how it came about",
     "quality": "how good it is",
+    "ops": "how it came about",
 }
 _UPDATES: dict[Update, str] = {
     "append": "rows only come, with the progress that they stand for; nothing that is there ever changes.",

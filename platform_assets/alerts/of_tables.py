@@ -14,6 +14,7 @@ import dagster as dg
 from platform_assets.alerts import incidents
 from platform_assets.alerts.incidents import Condition, Incident
 from platform_assets.alerts.watched import LONGEST_SEEN, Watched
+from platform_assets.quality.anomalies import ANOMALIES
 from platform_assets.quality.evaluations import DUE, Evaluation
 from resources.settings import Severity
 
@@ -107,6 +108,9 @@ def _failing(
         cause = f"check:{evaluation.table}:{evaluation.check}"
         member = evaluation.partition or _ALL_OF_IT
         failing.setdefault(cause, {}).pop(member, None)
+        if evaluation.passed and evaluation.check in ANOMALIES:
+            # An hour that was an anomaly stays one: what is told ends with a later hour that is as expected.
+            failing[cause] = {known: at for known, at in failing[cause].items() if known > member}
         if not evaluation.passed:
             failing[cause][member] = evaluation.at
             newest[cause] = evaluation

@@ -118,6 +118,7 @@ class Check:
         blocking: Whether a failure stops what comes after in a run.
         severity: Of a failure.
         newest_only: Whether of a range only the newest partition is judged.
+        reads: Other tables that it reads; in a run that makes them, it judges after they are made.
     """
 
     table: Table
@@ -127,6 +128,7 @@ class Check:
     blocking: bool = False
     severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR
     newest_only: bool = False
+    reads: tuple[Table, ...] = ()
     pillar: Pillar = field(kw_only=True)
 
     def judged(self, platform: Platform, window: Window = ALWAYS) -> Verdict:
@@ -180,6 +182,7 @@ def asset_check(check: Check, partitions: Partitions) -> dg.AssetChecksDefinitio
         description=check.description,
         blocking=check.blocking,
         partitions_def=partitions.of(grain),
+        additional_deps=[read.asset_key for read in check.reads],
     )
     def judged(context: dg.AssetCheckExecutionContext, platform: dg.ResourceParam[Platform]) -> dg.AssetCheckResult:
         execution = context.op_execution_context
