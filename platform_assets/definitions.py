@@ -46,7 +46,14 @@ from platform_assets.maintenance import maintain, nightly, nightly_maintenance, 
 from platform_assets.ops import alert_deliveries, computations, incidents
 from platform_assets.platform import Platform
 from platform_assets.publication import Publication
-from platform_assets.quality.checks import asset_check, checks_of, keeps_addresses_out, whole_address_check
+from platform_assets.quality.checks import (
+    asset_check,
+    checks_of,
+    keeps_addresses_out,
+    whole_address_check,
+    whole_check,
+    whole_checks_of,
+)
 from platform_assets.silver import (
     activity_hours,
     admissions,
@@ -294,6 +301,7 @@ def build_defs(platform: Platform, numbers: Sequence[DailyNumber] | None = None)
         assets=made,
         asset_checks=[
             *(asset_check(check, partitions) for check in checks_of(declared)),
+            *(whole_check(check) for check in whole_checks_of(declared)),
             *(whole_address_check(t) for t in declared if t.partitions is None and keeps_addresses_out(t)),
             no_file_set_aside,
             no_super_nodes,

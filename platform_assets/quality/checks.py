@@ -9,6 +9,8 @@ whether a blocking check stops what comes after.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import dagster as dg
@@ -20,8 +22,11 @@ from pandera.config import ValidationDepth, config_context
 from partitions import Partitions, Window
 from platform_assets.bronze import dead_letters, landed_files, oltp_changes
 from platform_assets.bronze import records as received
+from platform_assets.changes.dimensions import DIMENSIONS
 from platform_assets.ops import computations
 from platform_assets.platform import Platform
+from platform_assets.quality.conservation import CONSERVATIONS, Conservation, Finding
+from platform_assets.quality.references import orphans
 from platform_assets.semantics.privacy import holds_address
 from platform_assets.silver import events, outcomes, quarantine, row_changes, touched_hours
 from platform_assets.streams.stream import EVENT_STREAMS
@@ -34,8 +39,11 @@ _OF_SCHEMAS = ("schema:", "unknown_schema:", "unsupported_schema:", "not_avro:",
 """Reasons that name a schema (`resources.wire.framing`, `resources.events`)."""
 _NO_ADDRESSES = "no_plain_addresses"
 _NO_ADDRESSES_HELD = "No text that is declared as protected holds a plain e-mail or IP address."
+_UNIQUE = "No two rows share ({})."
 _AT_ONCE = 2_000_000
 """Most rows that are judged together, so that a check of a long range stays within memory."""
+EVER = Window(datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC))
+"""The window that a table without partitions is judged by."""
 
 
 @dataclass(frozen=True)
@@ -58,10 +66,10 @@ Judge = Callable[[Platform, Table, Window], Verdict]
 
 @dataclass(frozen=True)
 class Check:
-    """A check of one table, partition by partition.
+    """A check of one table, partition by partition; of one without partitions, of all of it (`EVER`).
 
     Attributes:
-        table: The table; it has partitions.
+        table: The table.
         name: The check's name.
         judge: Judges the window of one partition.
         description: What is checked, for the UI.
@@ -78,7 +86,7 @@ class Check:
     severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR
     newest_only: bool = False
 
-    def evaluation(self, verdict: Verdict, partition: str) -> AssetCheckEvaluation:
+    def evaluation(self, verdict: Verdict, partition: str | None) -> AssetCheckEvaluation:
         """The event that tells Dagster what was seen of one partition."""
         return AssetCheckEvaluation(
             asset_key=self.table.asset_key,
@@ -121,6 +129,24 @@ def asset_check(check: Check, partitions: Partitions) -> dg.AssetChecksDefinitio
             severity=check.severity,
             description=tally + shown.description,
             metadata={**shown.metadata, **({"failed partitions": ", ".join(failed)} if failed else {})},
+        )
+
+    return judged
+
+
+def whole_check(check: Check) -> dg.AssetChecksDefinition:
+    """The asset check of a declaration whose table has no partitions; it judges all of it."""
+
+    @dg.asset_check(
+        asset=check.table.asset_key, name=check.name, description=check.description, blocking=check.blocking
+    )
+    def judged(platform: dg.ResourceParam[Platform]) -> dg.AssetCheckResult:
+        verdict = check.judge(platform, check.table, EVER)
+        return dg.AssetCheckResult(
+            passed=verdict.passed,
+            severity=check.severity,
+            description=verdict.description,
+            metadata=dict(verdict.metadata),
         )
 
     return judged
@@ -222,6 +248,21 @@ def conserves_changes(platform: Platform, table: Table, window: Window) -> Verdi
         description=f"{total[0]} records consumed, {total[1]} told, {total[2]} tombstones; {off.height} differ",
         metadata={"differences": str(off.head(_SHOWN).to_dicts())},
     )
+
+
+def keeps_references(platform: Platform, table: Table, window: Window) -> Verdict:
+    """Whether the rows that those of a window name in other tables are there."""
+    return _verdict(orphans(platform, table, _rows(platform, table, window)))
+
+
+def conserves(conservation: Conservation, platform: Platform, _table: Table, window: Window) -> Verdict:
+    """Whether a window has of the layer above what it must have by definition."""
+    return _verdict(conservation.compare(platform, window))
+
+
+def _verdict(finding: Finding) -> Verdict:
+    sample = str(finding.off.head(_SHOWN).to_dicts())
+    return Verdict(passed=finding.off.is_empty(), description=finding.description, metadata={"differences": sample})
 
 
 def keeps_schemas(platform: Platform, table: Table, window: Window) -> Verdict:
@@ -348,6 +389,38 @@ def bad_rows_check(table: Table) -> Check:
     return Check(table, "no_bad_rows", has_no_bad_rows, usable, severity=dg.AssetCheckSeverity.WARN)
 
 
+def references_check(table: Table) -> Check:
+    """The check that warns of rows that refer to nothing: what they name may only be late."""
+    there = "; ".join(reference.text for reference in table.references)
+    return Check(
+        table, "references", keeps_references, f"What rows name is there: {there}.", severity=dg.AssetCheckSeverity.WARN
+    )
+
+
+def conservation_check(conservation: Conservation, *, blocking: bool) -> Check:
+    """The check that a table has of the layer above what it must have by definition."""
+    judge = partial(conserves, conservation)
+    return Check(conservation.table, conservation.name, judge, conservation.says, blocking=blocking)
+
+
+def whole_checks_of(tables: Sequence[Table]) -> list[Check]:
+    """All checks of those of some tables that have no partitions, and are judged whole: of dimensions and ledgers.
+
+    Types and completeness are Delta's to enforce there, which refuses the write. Keys are counted where one database
+    brings them; those of ledgers are their writers' own, and those of persons are as many as there ever were.
+    """
+    made, dimensions = [], {dimension.table.name for dimension in DIMENSIONS}
+    for table in tables:
+        if table.partitions is not None:
+            continue
+        if table.name in dimensions:
+            made.append(Check(table, "unique_key", has_unique_key, _UNIQUE.format(", ".join(table.key))))
+        if table.references:
+            made.append(references_check(table))
+        made += [conservation_check(c, blocking=False) for c in CONSERVATIONS if c.table is table]
+    return made
+
+
 def checks_of(tables: Sequence[Table]) -> list[Check]:
     """All checks of some tables, from their declarations."""
     made = []
@@ -356,7 +429,7 @@ def checks_of(tables: Sequence[Table]) -> list[Check]:
             continue
         # A wrong table must not feed the next one; the stream, though, is never stopped by a check.
         guards = table.update == "rebuild"
-        unique = f"No two rows share ({', '.join(table.key)})."
+        unique = _UNIQUE.format(", ".join(table.key))
         declared = "Types, completeness, accepted values and ranges are as declared."
         due = "The partition is there; judged for the latest one that is due, by schedule."
         made += [
@@ -365,6 +438,9 @@ def checks_of(tables: Sequence[Table]) -> list[Check]:
         ]
         if keeps_addresses_out(table):
             made.append(Check(table, _NO_ADDRESSES, has_no_address, _NO_ADDRESSES_HELD))
+        if table.references:
+            made.append(references_check(table))
+        made += [conservation_check(c, blocking=guards) for c in CONSERVATIONS if c.table is table]
         if table.steady:
             made.append(Check(table, "latest_due_partition", is_there, due, newest_only=True))
         if table.update == "landed; rebuild":
