@@ -47,6 +47,7 @@ lint: $(MADE) ## ruff check, ruff format --check, mypy, and the generated docs a
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/headwater dictionary --check
+	@$(BIN)/headwater contracts --check
 
 bench: $(MADE) ## Measure speed, against the floor of the bare libraries (ARGS=)
 	@$(BIN)/python -m benchmarks $(ARGS)

@@ -161,6 +161,17 @@ def _dictionary(options: argparse.Namespace, console: Console) -> int:
     return status
 
 
+def _contracts(options: argparse.Namespace, console: Console) -> int:
+    from local_stack.contracts import compared, written  # noqa: PLC0415
+
+    told = compared(ROOT, options.against) if options.against is not None else written(ROOT, check=options.check)
+    for line in told.refused:
+        console.print(f"[red]{escape(line)}[/]", highlight=False)
+    for line in told.done:
+        console.print(escape(line), highlight=False)
+    return 1 if told.refused else 0
+
+
 def _settings(_options: argparse.Namespace, _console: Console) -> int:
     from resources.settings import settings_table  # noqa: PLC0415
 
@@ -282,13 +293,20 @@ def _parser() -> argparse.ArgumentParser:
     webhook = add("webhook", _webhook, "receive alerts on this machine, and print them")
     webhook.add_argument("--port", type=int, default=9099, help="default: 9099")
 
-    dictionary = add("dictionary", _dictionary, f"write {DICTIONARY} and {DATA_MODEL} from the tables' declarations")
-    dictionary.add_argument("--check", action="store_true", help="only say whether they are up to date")
-    add("settings", _settings, "print the table of settings")
-
+    _add_documents(add)
     commands.add_parser("simulate", help="simulated traffic; see `headwater simulate --help`", add_help=False)
     commands.add_parser("load", help="load a file of your own events; see `headwater load --help`", add_help=False)
     return parser
+
+
+def _add_documents(add: Callable[[str, Command, str], argparse.ArgumentParser]) -> None:
+    """The commands that write or print what is generated from declarations."""
+    dictionary = add("dictionary", _dictionary, f"write {DICTIONARY} and {DATA_MODEL} from the tables' declarations")
+    dictionary.add_argument("--check", action="store_true", help="only say whether they are up to date")
+    contracts = add("contracts", _contracts, "write docs/contracts (ODCS) from the tables' declarations")
+    contracts.add_argument("--check", action="store_true", help="only say whether they are up to date")
+    contracts.add_argument("--against", metavar="REF", help="only say what breaks the contracts of a commit: HEAD~1")
+    add("settings", _settings, "print the table of settings")
 
 
 if __name__ == "__main__":

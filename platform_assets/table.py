@@ -87,6 +87,37 @@ class Plot:
 
 
 @dataclass(frozen=True)
+class Reference:
+    """A promise that values of a table stand for rows of another one, whose key they name or are part of.
+
+    A dimension may come after the facts that name it, and some ids are nobody's: so a reference that does not hold
+    warns, and some share of such rows may be expected.
+
+    Attributes:
+        columns: The columns; a row with a null in one of them refers to nothing.
+        table: The table referred to.
+        to: Its columns, in the same order; where None, of the same names.
+        share: The greatest share of the rows that may refer to nothing, from 0 to 1.
+    """
+
+    columns: tuple[str, ...]
+    table: Table
+    to: tuple[str, ...] | None = None
+    share: float = 0.0
+
+    @property
+    def referred(self) -> tuple[str, ...]:
+        """The columns of the other table."""
+        return self.columns if self.to is None else self.to
+
+    @property
+    def text(self) -> str:
+        """For people: ``user_id → silver/users``."""
+        named = "" if self.to is None else f" ({', '.join(self.to)})"
+        return f"{', '.join(self.columns)} → {self.table.name}{named}"
+
+
+@dataclass(frozen=True)
 class Table:
     """The declaration of one table.
 
@@ -110,6 +141,7 @@ class Table:
         plot: The picture that the newest day shows in the UI, of a table by days.
         source: Whose watermark closes its windows. Events are refused once they are later than the allowed lateness, so
             a window becomes final; the database may change what is of any day at any time, so none of its does.
+        references: The rows of other tables that its rows name.
     """
 
     name: str
@@ -130,6 +162,7 @@ class Table:
     owner: str = "team:data-platform"
     plot: Plot | None = None
     source: Source = "events"
+    references: tuple[Reference, ...] = ()
 
     def __post_init__(self) -> None:
         names = {column.name for column in self.columns}
@@ -140,6 +173,19 @@ class Table:
                 raise ValueError(msg)
         if self.window_on not in names:
             msg = f"table {self.name}: window_on names {self.window_on!r}, which is no column of it"
+            raise ValueError(msg)
+        for reference in self.references:
+            self._assert_can_hold(reference)
+
+    def _assert_can_hold(self, reference: Reference) -> None:
+        there = reference.table
+        outside = [name for name in reference.referred if name not in there.key]
+        types = [self.schema.get(name) for name in reference.columns]
+        if outside:
+            msg = f"table {self.name}: the reference {reference.text} names {outside}, not of the key of {there.name}"
+            raise ValueError(msg)
+        if types != [there.schema[name] for name in reference.referred]:
+            msg = f"table {self.name}: the reference {reference.text} joins {types} with columns of another type"
             raise ValueError(msg)
 
     @property
@@ -216,6 +262,7 @@ def ui_metadata(table: Table) -> dict[str, dg.MetadataValue]:
         "update pattern": dg.MetadataValue.text(table.update),
         "service level": dg.MetadataValue.text(str(table.service_level)),
         "definition version": dg.MetadataValue.int(table.version),
+        **({"refers": dg.MetadataValue.text("; ".join(r.text for r in table.references))} if table.references else {}),
     }
 
 
@@ -238,6 +285,7 @@ def data_dictionary(tables: Sequence[Table]) -> str:
             f"- **Laid out by** {', '.join(table.partition_by)}, clustered by {', '.join(table.cluster_by)}",
             f"- **Partitions**: {table.partitions or 'none'}, on `{table.window_on}`",
             f"- **Update**: {table.update}; service level {table.service_level}; version {table.version}",
+            *(f"- **Refers**: {reference.text}" for reference in table.references),
             "",
             "| column | type | null | | meaning |",
             "| --- | --- | --- | --- | --- |",

@@ -13,7 +13,7 @@ import dagster as dg
 from partitions import Grain, Partitions, Window
 from platform_assets.definitions import tables
 from platform_assets.platform import Platform
-from platform_assets.quality.checks import checks_of
+from platform_assets.quality.checks import EVER, Check, checks_of, whole_checks_of
 from platform_assets.table import Table
 
 
@@ -33,9 +33,9 @@ def latest_due(partitions: Partitions, grain: Grain, table: Table, now: datetime
     return ended[-1] if ended else None
 
 
-@dg.op(description="Judge the latest due partition of every table by all of its checks.")
+@dg.op(description="Judge the latest due partition of every table, and every dimension, by all checks.")
 def judge_latest_due(context: dg.OpExecutionContext, platform: dg.ResourceParam[Platform]) -> None:
-    """Evaluate every check on the partition that its table owes now."""
+    """Evaluate every check on the partition that its table owes now; those of dimensions on all of them."""
     partitions, now = platform.partitions, platform.clock()
     for check in checks_of(tables()):
         grain = check.table.partitions
@@ -44,10 +44,16 @@ def judge_latest_due(context: dg.OpExecutionContext, platform: dg.ResourceParam[
         key = latest_due(partitions, grain, check.table, now)
         if key is None:
             continue
-        verdict = check.judged(platform, partitions.window(grain, key, key))
-        context.log_event(check.evaluation(verdict, key))  # type: ignore[arg-type]  # accepted, not annotated
-        if not verdict.passed:
-            context.log.warning(f"{check.table.name} {key}: {check.name} fails: {verdict.description}")
+        _judge(context, platform, check, partitions.window(grain, key, key), key)
+    for check in whole_checks_of(tables()):
+        _judge(context, platform, check, EVER, None)
+
+
+def _judge(context: dg.OpExecutionContext, platform: Platform, check: Check, window: Window, key: str | None) -> None:
+    verdict = check.judged(platform, window)
+    context.log_event(check.evaluation(verdict, key))  # type: ignore[arg-type]  # accepted, not annotated
+    if not verdict.passed:
+        context.log.warning(f"{check.table.name} {key or ''}: {check.name} fails: {verdict.description}")
 
 
 @dg.job(executor_def=dg.in_process_executor, description="All checks of the latest due partitions.")

@@ -11,7 +11,7 @@ from typing import Literal
 import polars as pl
 
 from platform_assets.semantics import dimensions
-from platform_assets.table import TIMESTAMP, Column, Table
+from platform_assets.table import TIMESTAMP, Column, Reference, Table
 
 BUCKETS = 16
 """Row changes and dimensions are laid out by a hash of the row's key: a change rewrites the buckets that it is in."""
@@ -112,6 +112,7 @@ def scd1(
     source_table: str,
     key: tuple[str, ...],
     columns: tuple[SourceColumn, ...],
+    references: tuple[Reference, ...] = (),
 ) -> Dimension:
     """A dimension with a row per key, its latest values (semantics 3)."""
     others = tuple(source.column.name for source in columns if source.column.name not in key)
@@ -125,6 +126,7 @@ def scd1(
             Column("first_seen_at", TIMESTAMP, "Commit time of its first change."),
             Column("last_seen_at", TIMESTAMP, "Commit time of its last change."),
             Column("is_deleted", pl.Boolean(), "Whether it is gone from the source."),
+            references=references,
         ),
         source_table,
         key,
@@ -140,6 +142,7 @@ def _table(
     key: tuple[str, ...],
     columns: tuple[SourceColumn, ...],
     *kind: Column,
+    references: tuple[Reference, ...] = (),
 ) -> Table:
     return Table(
         name=name,
@@ -154,4 +157,5 @@ def _table(
         update="merge",
         service_level=timedelta(minutes=15),
         stats=(*key,),
+        references=references,
     )

@@ -15,8 +15,17 @@ from platform_assets.restatement import stale_attributes, stale_hours
 from platform_assets.semantics import identity
 from platform_assets.semantics.dimensions import as_it_is, as_it_was
 from platform_assets.semantics.events import is_of_people, raw_id
-from platform_assets.silver import devices, dimension_changes, events, persons, products, touched_hours, users
-from platform_assets.table import MONEY, Column, Table
+from platform_assets.silver import (
+    devices,
+    dimension_changes,
+    events,
+    experiments,
+    persons,
+    products,
+    touched_hours,
+    users,
+)
+from platform_assets.table import MONEY, Column, Reference, Table
 from resources.lake import Lake, retrying
 
 TABLE = Table(
@@ -63,6 +72,11 @@ TABLE = Table(
     update="rebuild",
     service_level=timedelta(hours=2),
     stats=("occurred_at", "event_name", "raw_id"),
+    # Not `user_id` and `order_id`: they are what clients claim, and the database may know few of them.
+    references=(
+        Reference(("product_id",), products.DIMENSION.table, share=0.05),
+        Reference(("experiment",), experiments.DIMENSION.table),
+    ),
 )
 
 

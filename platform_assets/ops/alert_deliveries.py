@@ -10,7 +10,8 @@ from datetime import timedelta
 
 import polars as pl
 
-from platform_assets.table import TIMESTAMP, Column, Table
+from platform_assets.ops import incidents
+from platform_assets.table import TIMESTAMP, Column, Reference, Table
 
 TABLE = Table(
     name="ops/alert_deliveries",
@@ -38,4 +39,5 @@ TABLE = Table(
     update="append",
     service_level=timedelta(hours=1),
     stats=("attempted_at",),
+    references=(Reference(("incident_id", "revision"), incidents.TABLE),),
 )

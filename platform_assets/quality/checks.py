@@ -11,6 +11,7 @@ whether a blocking check stops what comes after. What a judge measured goes into
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from time import perf_counter
 from typing import Any, Self
 
@@ -23,9 +24,12 @@ from pandera.config import ValidationDepth, config_context
 from partitions import Partitions, Window
 from platform_assets.bronze import dead_letters, landed_files, oltp_changes
 from platform_assets.bronze import records as received
+from platform_assets.changes.dimensions import DIMENSIONS
 from platform_assets.ops import computations
 from platform_assets.platform import Platform
+from platform_assets.quality.conservation import CONSERVATIONS, Conservation, Finding
 from platform_assets.quality.evaluations import DUE, Measures, Pillar, sum_of
+from platform_assets.quality.references import orphans
 from platform_assets.semantics.privacy import holds_address
 from platform_assets.silver import events, outcomes, quarantine, row_changes, touched_hours
 from platform_assets.streams.stream import EVENT_STREAMS
@@ -38,11 +42,11 @@ _OF_SCHEMAS = ("schema:", "unknown_schema:", "unsupported_schema:", "not_avro:",
 """Reasons that name a schema (`resources.wire.framing`, `resources.events`)."""
 _NO_ADDRESSES = "no_plain_addresses"
 _NO_ADDRESSES_HELD = "No text that is declared as protected holds a plain e-mail or IP address."
+_UNIQUE = "No two rows share ({})."
 _AT_ONCE = 2_000_000
 """Most rows that are judged together, so that a check of a long range stays within memory."""
-
-ALWAYS = Window(datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC))
-"""The window of a table that is judged as a whole."""
+EVER = Window(datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC))
+"""The window that a table without partitions is judged by."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +111,7 @@ Judge = Callable[[Platform, Table, Window], Verdict]
 
 @dataclass(frozen=True)
 class Check:
-    """A check of one table, partition by partition, or as a whole.
+    """A check of one table, partition by partition; of one without partitions, of all of it (`EVER`).
 
     Attributes:
         table: The table.
@@ -131,7 +135,7 @@ class Check:
     reads: tuple[Table, ...] = ()
     pillar: Pillar = field(kw_only=True)
 
-    def judged(self, platform: Platform, window: Window = ALWAYS) -> Verdict:
+    def judged(self, platform: Platform, window: Window = EVER) -> Verdict:
         """Judge a window, and take down how long that took, and of which version of the table."""
         version, began = platform.lake.open(self.table).version(), perf_counter()
         verdict = self.judge(platform, self.table, window)
@@ -209,7 +213,7 @@ def asset_check(check: Check, partitions: Partitions) -> dg.AssetChecksDefinitio
 
 
 def whole_check(check: Check) -> dg.AssetChecksDefinition:
-    """The asset check of a table that is judged as a whole."""
+    """The asset check of a declaration whose table has no partitions; it judges all of it."""
 
     @dg.asset_check(
         asset=check.table.asset_key, name=check.name, description=check.description, blocking=check.blocking
@@ -331,6 +335,21 @@ def conserves_changes(platform: Platform, table: Table, window: Window) -> Verdi
     )
 
 
+def keeps_references(platform: Platform, table: Table, window: Window) -> Verdict:
+    """Whether the rows that those of a window name in other tables are there."""
+    finding = orphans(platform, table, _rows(platform, table, window))
+    return replace(_verdict(finding, "values"), rows_failed=int(finding.off["rows"].sum()))
+
+
+def conserves(conservation: Conservation, platform: Platform, _table: Table, window: Window) -> Verdict:
+    """Whether a window has of the layer above what it must have by definition."""
+    return _verdict(conservation.compare(platform, window), "differences")
+
+
+def _verdict(finding: Finding, unit: str) -> Verdict:
+    return Verdict.of_wrong(finding.off.height, unit, finding.description, finding.off.head(_SHOWN).to_dicts())
+
+
 def keeps_schemas(platform: Platform, table: Table, window: Window) -> Verdict:
     """Whether no record was refused for the schema that it was written with: all that its producer sends may be."""
     reason = pl.col("reasons")
@@ -449,6 +468,47 @@ def bad_rows_check(table: Table) -> Check:
     return Check(table, "no_bad_rows", has_no_bad_rows, usable, severity=warn, pillar="validity")
 
 
+def references_check(table: Table) -> Check:
+    """The check that warns of rows that refer to nothing: what they name may only be late."""
+    there = "; ".join(reference.text for reference in table.references)
+    return Check(
+        table,
+        "references",
+        keeps_references,
+        f"What rows name is there: {there}.",
+        severity=dg.AssetCheckSeverity.WARN,
+        pillar="consistency",
+    )
+
+
+def conservation_check(conservation: Conservation, *, blocking: bool) -> Check:
+    """The check that a table has of the layer above what it must have by definition."""
+    judge = partial(conserves, conservation)
+    return Check(
+        conservation.table, conservation.name, judge, conservation.says, blocking=blocking, pillar="consistency"
+    )
+
+
+def whole_checks_of(tables: Sequence[Table]) -> list[Check]:
+    """All checks of those of some tables that have no partitions, and are judged whole: of dimensions and ledgers.
+
+    Types and completeness are Delta's to enforce there, which refuses the write. Keys are counted where one database
+    brings them; those of ledgers are their writers' own, and those of persons are as many as there ever were.
+    """
+    made, dimensions = [], {dimension.table.name for dimension in DIMENSIONS}
+    for table in tables:
+        if table.partitions is not None:
+            continue
+        if table.name in dimensions:
+            made.append(
+                Check(table, "unique_key", has_unique_key, _UNIQUE.format(", ".join(table.key)), pillar="uniqueness")
+            )
+        if table.references:
+            made.append(references_check(table))
+        made += [conservation_check(c, blocking=False) for c in CONSERVATIONS if c.table is table]
+    return made
+
+
 def checks_of(tables: Sequence[Table]) -> list[Check]:
     """All checks of some tables, from their declarations; of those without partitions only of what is rebuilt whole."""
     made = []
@@ -457,7 +517,7 @@ def checks_of(tables: Sequence[Table]) -> list[Check]:
             continue
         # A wrong table must not feed the next one; the stream, though, is never stopped by a check.
         guards = table.update == "rebuild"
-        unique = f"No two rows share ({', '.join(table.key)})."
+        unique = _UNIQUE.format(", ".join(table.key))
         declared = "Types, completeness, accepted values and ranges are as declared."
         due = "The partition is there; judged for the latest one that is due, by schedule."
         made += [
@@ -468,6 +528,9 @@ def checks_of(tables: Sequence[Table]) -> list[Check]:
             continue
         if keeps_addresses_out(table):
             made.append(Check(table, _NO_ADDRESSES, has_no_address, _NO_ADDRESSES_HELD, pillar="validity"))
+        if table.references:
+            made.append(references_check(table))
+        made += [conservation_check(c, blocking=guards) for c in CONSERVATIONS if c.table is table]
         if table.steady:
             made.append(Check(table, DUE, is_there, due, newest_only=True, pillar="freshness"))
         if table.update == "landed; rebuild":

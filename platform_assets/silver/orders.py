@@ -5,7 +5,8 @@ from __future__ import annotations
 import polars as pl
 
 from platform_assets.changes.dimension import SourceColumn, scd1
-from platform_assets.table import MONEY, TIMESTAMP, Column
+from platform_assets.silver import users
+from platform_assets.table import MONEY, TIMESTAMP, Column, Reference
 
 SOURCE_TABLE = "orders"
 KEY = ("order_id",)
@@ -27,4 +28,5 @@ DIMENSION = scd1(
     source_table=SOURCE_TABLE,
     key=KEY,
     columns=COLUMNS,
+    references=(Reference(("user_id",), users.DIMENSION.table),),
 )
