@@ -47,6 +47,7 @@ from platform_assets.ops import alert_deliveries, computations, incidents
 from platform_assets.platform import Platform
 from platform_assets.publication import Publication
 from platform_assets.quality.checks import asset_check, checks_of, keeps_addresses_out, whole_address_check
+from platform_assets.serving.warehouse import served, warehouse_asset
 from platform_assets.silver import (
     activity_hours,
     admissions,
@@ -244,6 +245,7 @@ def assets(partitions: Partitions, numbers: Sequence[DailyNumber]) -> list[dg.As
         ledger_spec(incidents.TABLE),
         ledger_spec(alert_deliveries.TABLE, [incidents.TABLE]),
         ledger_spec(computations.TABLE),
+        warehouse_asset(served(tables(numbers))),
     ]
 
 
@@ -283,6 +285,7 @@ def build_defs(platform: Platform, numbers: Sequence[DailyNumber] | None = None)
         restate_persons,
         restatements,
     )
+    from sensors.warehouse import refresh_warehouse, warehouse_sensor  # noqa: PLC0415
 
     partitions = platform.partitions
     numbers = own_numbers() if numbers is None else numbers
@@ -314,6 +317,7 @@ def build_defs(platform: Platform, numbers: Sequence[DailyNumber] | None = None)
             restate_facts,
             restate,
             publish_numbers,
+            refresh_warehouse,
         ],
         sensors=[
             micro_batches,
@@ -325,6 +329,7 @@ def build_defs(platform: Platform, numbers: Sequence[DailyNumber] | None = None)
             first_events,
             publications_sensor(publications_of(numbers)),
             alerts_sensor(declared, made),
+            warehouse_sensor(served(declared)),
         ],
         schedules=[regular_maintenance, nightly_maintenance, hourly_checks],
         resources={"platform": platform},
