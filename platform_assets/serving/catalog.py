@@ -105,6 +105,9 @@ class Catalog:
             query: One SELECT of DuckDB's SQL; names of tables as this class has them.
             parameters: Values of its ``?`` (a sequence), or of its ``$name`` (a mapping).
 
+        Returns:
+            Its rows; intervals, which Polars has no type for, as texts. No columns of a statement that has no answer.
+
         Raises:
             duckdb.Error: The query is wrong.
             duckdb.InterruptException: `interrupt` was called meanwhile.
@@ -123,7 +126,7 @@ class Catalog:
         try:
             with cursor:
                 cursor.execute("SET TimeZone = 'UTC'")
-                return pl.DataFrame(cursor.sql(query, params=parameters or None).to_arrow_table())
+                return _frame(cursor.sql(query, params=parameters or None))
         except duckdb.CatalogException as error:
             unknown = _NO_TABLE.search(str(error))
             if unknown is None:
@@ -240,6 +243,21 @@ def comments_on(name: str, description: str, columns: Mapping[str, str], kind: s
     yield f"COMMENT ON {kind} {name} IS {_literal(description)}"
     for column, meaning in columns.items():
         yield f"COMMENT ON COLUMN {name}.{_quoted(column)} IS {_literal(meaning)}"
+
+
+def _frame(found: duckdb.DuckDBPyRelation | None) -> pl.DataFrame:
+    if found is None:
+        return pl.DataFrame()
+    types = dict(zip(found.columns, map(str, found.types), strict=True))
+    if "INTERVAL" in types.values():
+        as_text = {"INTERVAL": "::VARCHAR"}
+        found = found.select(
+            *(
+                duckdb.SQLExpression(f"{_quoted(name)}{as_text.get(dtype, '')}").alias(name)
+                for name, dtype in types.items()
+            )
+        )
+    return pl.DataFrame(found.to_arrow_table())
 
 
 def _quoted(name: str) -> str:

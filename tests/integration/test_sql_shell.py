@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import date, timedelta
@@ -14,7 +15,10 @@ import pytest
 from rich.console import Console
 
 from local_stack.sql_shell import respond, shell
+from local_stack.stack import ROOT
+from platform_assets.definitions import create_tables, tables
 from platform_assets.serving.catalog import Catalog, UnknownTable, View
+from platform_assets.serving.views import VIEWS
 from platform_assets.table import Column, Table
 from resources.lake import Lake
 
@@ -96,6 +100,12 @@ def test_the_tables_are_listed_and_described(catalog: Catalog) -> None:
     assert "there is no table gold.thrice; the nearest: gold.twice" in told
 
 
+def test_what_polars_has_no_type_for_is_shown_too(catalog: Catalog) -> None:
+    told = talk(catalog, "SELECT INTERVAL 90 MINUTE AS ago, 7 AS n;", "SET threads = 1;")
+    assert "│ 01:30:00 ┆ 7" in told
+    assert "done" in told
+
+
 def test_a_table_is_cut_to_the_width(catalog: Catalog) -> None:
     wide = ", ".join(f"repeat('x', 50) AS column_{n}" for n in range(10))
     drawn = [line for line in talk(catalog, f"SELECT {wide};", width=60).splitlines() if line[:1] in {"│", "┌", "╞"}]
@@ -112,6 +122,26 @@ def test_a_query_is_interrupted_and_the_next_is_answered(catalog: Catalog) -> No
         with pytest.raises(duckdb.InterruptException):
             answer.result()
     assert catalog.sql("SELECT 1 AS one").item() == 1
+
+
+@pytest.fixture(scope="module")
+def all_tables(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Catalog]:
+    lake = Lake(str(tmp_path_factory.mktemp("all") / "lake"))
+    create_tables(lake)
+    with Catalog(lake, tables(), VIEWS) as made:
+        yield made
+
+
+DOCUMENTED = re.findall(r"```sql\n(.*?);\n```", (ROOT / "docs" / "serving.md").read_text(encoding="utf-8"), re.DOTALL)
+
+
+@pytest.mark.parametrize("query", DOCUMENTED)
+def test_a_documented_query_is_answered(all_tables: Catalog, query: str) -> None:
+    assert all_tables.sql(query).width > 1
+
+
+def test_queries_are_documented() -> None:
+    assert len(DOCUMENTED) == 7
 
 
 def test_a_single_answer_has_a_status(catalog: Catalog) -> None:
