@@ -17,7 +17,7 @@ UP := $(STACK) $(if $(HOST),--host $(HOST)) $(if $(PORT),--port $(PORT)) \
 	$(if $(REGISTRY_PORT),--registry-port $(REGISTRY_PORT)) $(if $(METRICS_PORT),--metrics-port $(METRICS_PORT)) \
 	$(if $(RATE),--rate $(RATE)) $(ARGS)
 
-.PHONY: help up down reset test test-slow lint bench doctor load late break plan env
+.PHONY: help up down reset sql test test-slow lint bench doctor load late break plan env
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -33,6 +33,9 @@ reset: $(MADE) ## Delete the local stack's data: lake, runs, logs (CONFIRM=yes)
 	@if [ "$(CONFIRM)" != yes ]; then \
 		echo "This deletes $(or $(VAR),var): the local lake, all runs and logs. Say: make reset CONFIRM=yes"; exit 1; fi
 	@$(BIN)/headwater reset --yes $(STACK)
+
+sql: $(MADE) ## A SQL shell on the tables
+	@$(BIN)/headwater sql $(STACK)
 
 test: lint ## Everything that must hold, but for the slow tests; sets up the environment first
 	@$(PYTEST) $(ARGS)

@@ -232,6 +232,25 @@ def _sql(options: argparse.Namespace, console: Console) -> int:
     return ask(Stack.at(options.var).settings(), console, options.query)
 
 
+def _warehouse(options: argparse.Namespace, console: Console) -> int:
+    from local_stack.serving import refresh_warehouse  # noqa: PLC0415
+
+    return refresh_warehouse(Stack.at(options.var).settings(), console, options.copy)
+
+
+def _add_readers(add: Callable[[str, Command, str], argparse.ArgumentParser]) -> None:
+    """The commands of who reads the tables."""
+    api = add("api", _api, "serve published numbers over HTTP (HEADWATER_API_TOKENS)")
+    api.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
+    api.add_argument("--port", type=int, default=8080, help="port to listen on (default: 8080)")
+
+    sql = add("sql", _sql, "ask the lake by SQL; gold/funnels/checkout is gold.funnels_checkout")
+    sql.add_argument("query", nargs="?", help="one SELECT of DuckDB's SQL, or .tables; without it, a shell")
+
+    warehouse = add("warehouse", _warehouse, "make the DuckDB file anew that other SQL tools open")
+    warehouse.add_argument("--copy", type=Path, metavar="FILE", help="write gold without personal data, to take along")
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="headwater", description="The Headwater data platform.")
     commands = parser.add_subparsers(required=True, metavar="command")
@@ -279,12 +298,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     why.add_argument("--at", type=_instant, help="also say what it was as known at this instant: 2026-11-21T09:00")
 
-    api = add("api", _api, "serve published numbers over HTTP (HEADWATER_API_TOKENS)")
-    api.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
-    api.add_argument("--port", type=int, default=8080, help="port to listen on (default: 8080)")
-
-    sql = add("sql", _sql, "ask the lake by SQL; gold/funnels/checkout is gold.funnels_checkout")
-    sql.add_argument("query", help="one SELECT of DuckDB's SQL")
+    _add_readers(add)
 
     metrics = add("metrics", _metrics, "serve metrics for Prometheus until Ctrl-C")
     metrics.add_argument("--host", default="127.0.0.1", help="default: 127.0.0.1")

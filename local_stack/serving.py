@@ -1,19 +1,22 @@
-"""`headwater api` and `headwater sql`: the lake read by other programs, and by people who know SQL."""
+"""`headwater api`, `sql` and `warehouse`: the lake read by other programs, and by people who know SQL."""
 
 from __future__ import annotations
 
-import duckdb
-import polars as pl
+from pathlib import Path
+
 from rich.console import Console
 from rich.markup import escape
 
+from local_stack.sql_shell import respond, shell
 from platform_assets.definitions import publications_of, tables
 from platform_assets.gold.metric_numbers import own_metrics, own_numbers
+from platform_assets.platform import Platform
+from platform_assets.serving import warehouse
 from platform_assets.serving.catalog import Catalog, NotReadable
+from platform_assets.serving.views import VIEWS
 from resources.lake import Lake
 from resources.settings import Settings
-
-_SHOWN = 200
+from resources.warehouse import NoWarehouse, Warehouse
 
 
 def serve(settings: Settings, console: Console, host: str, port: int) -> int:
@@ -34,17 +37,31 @@ def serve(settings: Settings, console: Console, host: str, port: int) -> int:
     return 0
 
 
-def ask(settings: Settings, console: Console, query: str) -> int:
-    """Print the answer to a query, of the newest versions of the tables; 1 where there is none."""
+def ask(settings: Settings, console: Console, query: str | None) -> int:
+    """Print the answer to a query, of the newest versions of the tables, or open a shell; 1 where there is none."""
     _tell_wrong(console)
     try:
-        with Catalog(Lake.from_settings(settings), tables()) as catalog:
-            found = catalog.sql(query)
-    except (NotReadable, FileNotFoundError, duckdb.Error) as error:
+        catalog = Catalog(Lake.from_settings(settings), tables(), VIEWS)
+    except NotReadable as error:
         console.print(f"[red]{escape(str(error))}[/]", highlight=False)
         return 1
-    with pl.Config(tbl_rows=_SHOWN, tbl_cols=-1, tbl_width_chars=console.width, fmt_str_lengths=60):
-        console.print(str(found), highlight=False, markup=False)
+    with catalog:
+        return shell(catalog, console) if query is None else respond(catalog, console, query)
+
+
+def refresh_warehouse(settings: Settings, console: Console, copy: Path | None) -> int:
+    """Make the warehouse anew, or write a copy for another machine; 1 where that cannot be done."""
+    platform, declared = Platform.from_settings(settings), tables()
+    try:
+        if copy is not None:
+            copied = warehouse.copy(platform, declared, copy)
+            console.print(f"{copy}: {len(copied)} gold tables, without personal data", highlight=False)
+            return 0
+        made = warehouse.refresh(platform, warehouse.served(declared))
+        console.print(f"{Warehouse.from_settings(settings).path}: {len(made)} tables", highlight=False)
+    except (NotReadable, NoWarehouse) as error:
+        console.print(f"[red]{escape(str(error))}[/]", highlight=False)
+        return 1
     return 0
 
 

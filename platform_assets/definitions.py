@@ -58,6 +58,7 @@ from platform_assets.quality.checks import (
     whole_check,
     whole_checks_of,
 )
+from platform_assets.serving.warehouse import served, warehouse_asset
 from platform_assets.silver import (
     activity_hours,
     admissions,
@@ -261,6 +262,7 @@ def assets(partitions: Partitions, numbers: Sequence[DailyNumber]) -> list[dg.As
             [check_results.TABLE],
             partial(service_levels.rebuild, tables=tables(numbers)),
         ),
+        warehouse_asset(served(tables(numbers))),
     ]
 
 
@@ -304,6 +306,7 @@ def build_defs(
         restatements,
     )
     from sensors.service_levels import hourly_report, report_service_levels  # noqa: PLC0415
+    from sensors.warehouse import refresh_warehouse, warehouse_sensor  # noqa: PLC0415
 
     partitions = platform.partitions
     if numbers is None:
@@ -341,6 +344,7 @@ def build_defs(
             publish_numbers,
             report_service_levels,
             profile_hours,
+            refresh_warehouse,
         ],
         sensors=[
             micro_batches,
@@ -355,6 +359,7 @@ def build_defs(
             profiling,
             alerts_sensor(declared, made),
             check_results_sensor,
+            warehouse_sensor(served(declared)),
         ],
         schedules=[regular_maintenance, nightly_maintenance, hourly_checks, hourly_report],
         resources={"platform": platform},

@@ -266,6 +266,11 @@ def ui_metadata(table: Table) -> dict[str, dg.MetadataValue]:
     }
 
 
+def meanings(table: Table) -> dict[str, str]:
+    """What each column of a table means, with its unit and the values that it may have."""
+    return {column.name: _described(column) for column in table.columns}
+
+
 def data_dictionary(tables: Sequence[Table]) -> str:
     """The data dictionary of some tables, in Markdown (`docs/data_dictionary.md`)."""
     lines = [

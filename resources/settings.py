@@ -191,6 +191,15 @@ class Settings(BaseSettings):
         description="Spark Connect server of the engine `spark`, which can read the lake at its URL: `sc://host:port`; "
         "may hold a token, never logged.",
     )
+    warehouse_path: Path | None = Field(
+        default=None,
+        description="DuckDB file that other SQL tools open (docs/serving.md); `warehouse.duckdb` beside the lake's "
+        "folder where it is not set, none for a lake in an object store.",
+    )
+    warehouse_every: timedelta = Field(
+        default=timedelta(minutes=5),
+        description="Least time between two refreshes of that file; `PT0S` for none but by hand.",
+    )
     api_tokens: list[SecretStr] = Field(
         default_factory=list,
         description="JSON list of the tokens that callers of the HTTP interface give (docs/serving.md); without one it "

@@ -103,7 +103,9 @@ JOINS = (
 PROPERTIES = ("product_id", "order_id", "experiment", "variant")
 """The properties of events that are columns of their own."""
 
-_DEVICE = ("device_type", "os", "app_version")
+DEVICE = ("device_type", "os", "app_version")
+"""What is joined late of the device, as the database last knew it."""
+
 _ROWS_AT_ONCE = 2_000_000
 """A day of more events than this is computed hour by hour."""
 
@@ -198,7 +200,7 @@ def joined_facts(platform: Platform, window: Window) -> pl.LazyFrame:
     for join in JOINS:
         facts = as_it_is(facts, lake.scan(join.dimension.table), join.dimension.key, join.attributes, join.prefix)
     device, key = lake.scan(devices.DIMENSION.table), devices.DIMENSION.key
-    named = [pl.col(name).alias(f"device_{name}") for name in _DEVICE]
+    named = [pl.col(name).alias(f"device_{name}") for name in DEVICE]
     return facts.join(device.select(*key, *named), on=key, how="left")
 
 

@@ -8,7 +8,9 @@ for `Settings.file_retention` after a newer version left them.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from threading import Lock
 from typing import Any, Self
@@ -18,14 +20,39 @@ import polars as pl
 from deltalake import DeltaTable
 
 from platform_assets.table import Table
-from resources.lake import Lake, local_path
+from resources.lake import Lake
 
 _NAMES = re.compile(r'"?(\w+)"?\s*\.\s*"?(\w+)"?')
+_NO_TABLE = re.compile(r'Table with name "?([^"]+?)"? does not exist')
 _FEATURES_MISREAD = frozenset({"deletionVectors", "columnMapping"})
+_NEAREST = 3
 
 
 class NotReadable(RuntimeError):
     """A table cannot be read by its files alone; the message says why and what to do."""
+
+
+class UnknownTable(LookupError):
+    """A query names a table that there is none of; the message has the nearest names."""
+
+
+@dataclass(frozen=True)
+class View:
+    """A view over tables, that nothing in the lake stands for.
+
+    Attributes:
+        name: In SQL, ``layer.name``.
+        description: What it is for, in a sentence or two.
+        columns: What its columns mean, by name.
+        over: The tables that it reads.
+        select: Its SELECT; names of tables as `Catalog` has them.
+    """
+
+    name: str
+    description: str
+    columns: Mapping[str, str]
+    over: tuple[Table, ...]
+    select: str
 
 
 class Catalog:
@@ -35,19 +62,21 @@ class Catalog:
     Args:
         lake: The lake; a local folder, or one that is mounted as such.
         tables: The tables that may be asked for.
+        views: Views over them.
 
     Raises:
         NotReadable: The lake is in an object store, which DuckDB reads only with an extension that is a download.
     """
 
-    def __init__(self, lake: Lake, tables: Iterable[Table]) -> None:
+    def __init__(self, lake: Lake, tables: Iterable[Table], views: Iterable[View] = ()) -> None:
         self._lake = lake
         self._tables = {sql_name(table): table for table in tables}
+        self._views = {view.name: view for view in views}
         self._handles: dict[str, DeltaTable] = {}
+        self._made: set[str] = set()
+        self._asked: set[duckdb.DuckDBPyConnection] = set()
         self._lock = Lock()
-        if any(local_path(lake, table) is None for table in self._tables.values()):
-            msg = f"the lake {lake.url} is in an object store: mount it as a folder, and set HEADWATER_LAKE_URL to that"
-            raise NotReadable(msg)
+        refuse_object_store(lake)
         self._connection = duckdb.connect(config={"autoinstall_known_extensions": "false"})
         self._connection.execute("SET TimeZone = 'UTC'")
         for schema in sorted({name.split(".")[0] for name in self._tables}):
@@ -64,6 +93,11 @@ class Catalog:
         """The tables, by their names in SQL."""
         return self._tables
 
+    @property
+    def views(self) -> Mapping[str, View]:
+        """The views over them, by their names in SQL."""
+        return self._views
+
     def sql(self, query: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> pl.DataFrame:
         """The answer to a query, of the newest versions of the tables that it names.
 
@@ -71,8 +105,13 @@ class Catalog:
             query: One SELECT of DuckDB's SQL; names of tables as this class has them.
             parameters: Values of its ``?`` (a sequence), or of its ``$name`` (a mapping).
 
+        Returns:
+            Its rows; intervals, which Polars has no type for, as texts. No columns of a statement that has no answer.
+
         Raises:
             duckdb.Error: The query is wrong.
+            duckdb.InterruptException: `interrupt` was called meanwhile.
+            UnknownTable: It names a table that there is none of.
             NotReadable: A table has a feature that its files do not show.
             FileNotFoundError: A table was never created.
         """
@@ -80,10 +119,26 @@ class Catalog:
             for layer, name in _NAMES.findall(query.lower()):  # what is none, or stands in a text, does no harm
                 if f"{layer}.{name}" in self._tables:
                     self._refresh(f"{layer}.{name}")
+                elif f"{layer}.{name}" in self._views:
+                    self._make(self._views[f"{layer}.{name}"])
             cursor = self._connection.cursor()
-        with cursor:
-            cursor.execute("SET TimeZone = 'UTC'")
-            return pl.DataFrame(cursor.sql(query, params=parameters or None).to_arrow_table())
+            self._asked.add(cursor)
+        try:
+            with cursor:
+                cursor.execute("SET TimeZone = 'UTC'")
+                return _frame(cursor.sql(query, params=parameters or None))
+        except duckdb.CatalogException as error:
+            unknown = _NO_TABLE.search(str(error))
+            if unknown is None:
+                raise
+            raise UnknownTable(self.no_table(unknown[1])) from error
+        finally:
+            self._asked.discard(cursor)
+
+    def interrupt(self) -> None:
+        """End the queries that are under way; from another thread than theirs."""
+        for cursor in list(self._asked):
+            cursor.interrupt()
 
     def version(self, name: str) -> int:
         """The newest version of a table."""
@@ -99,6 +154,14 @@ class Catalog:
             self._refresh(name)
             return self._handles[name]
 
+    def no_table(self, wanted: str) -> str:
+        """What to say to who asks for a table that there is none of: the names nearest to it."""
+        by_bare = {name.partition(".")[2]: name for name in (*self._tables, *self._views)}
+        near = get_close_matches(wanted.lower(), by_bare.values(), n=_NEAREST)
+        near += [by_bare[bare] for bare in get_close_matches(wanted.lower().rpartition(".")[2], by_bare, n=_NEAREST)]
+        nearest = f"the nearest: {', '.join(dict.fromkeys(near))}; " if near else ""
+        return f"there is no table {wanted}; {nearest}all of them: headwater sql '.tables'"
+
     def _refresh(self, name: str) -> None:
         handle = self._handles.get(name)
         if handle is None:
@@ -108,7 +171,25 @@ class Catalog:
             handle.update_incremental()
             if handle.version() == before:
                 return
-        self._connection.execute(view_of(self._lake, self._tables[name], handle, name))
+        self._connection.execute(view_of(self._lake, self._tables[name], handle, name, self._connection))
+
+    def _make(self, view: View) -> None:
+        for table in view.over:
+            self._refresh(sql_name(table))
+        if view.name not in self._made:
+            self._connection.execute(f"CREATE VIEW {view.name} AS {view.select}")
+            self._made.add(view.name)
+
+
+def refuse_object_store(lake: Lake) -> None:
+    """Go on where a lake is a folder.
+
+    Raises:
+        NotReadable: It is in an object store.
+    """
+    if "://" in lake.url:
+        msg = f"the lake {lake.url} is in an object store: mount it as a folder, and set HEADWATER_LAKE_URL to that"
+        raise NotReadable(msg)
 
 
 def sql_name(table: Table) -> str:
@@ -117,7 +198,7 @@ def sql_name(table: Table) -> str:
     return f"{layer}.{name.replace('/', '_')}"
 
 
-def view_of(lake: Lake, table: Table, handle: DeltaTable, name: str) -> str:
+def view_of(lake: Lake, table: Table, handle: DeltaTable, name: str, connection: duckdb.DuckDBPyConnection) -> str:
     """The SQL that makes a view of a version of a table, by the list of its files.
 
     Args:
@@ -125,6 +206,7 @@ def view_of(lake: Lake, table: Table, handle: DeltaTable, name: str) -> str:
         table: The table.
         handle: The version.
         name: The view's name.
+        connection: What will run it; asked for the types only.
 
     Raises:
         NotReadable: The version has deletion vectors or column mapping: its files are not its rows.
@@ -133,7 +215,8 @@ def view_of(lake: Lake, table: Table, handle: DeltaTable, name: str) -> str:
     if features:
         msg = f"table {table.name} uses {', '.join(sorted(features))}: switch it off, and rewrite the table"
         raise NotReadable(msg)
-    types = _types(table)
+    relation = connection.from_arrow(table.empty().to_arrow())  # its types as DuckDB reads them itself
+    types = {column: str(dtype) for column, dtype in zip(relation.columns, relation.types, strict=True)}
     files = pl.DataFrame(handle.get_add_actions(flatten=True))
     if files.is_empty():
         columns = ", ".join(f"NULL::{dtype} AS {_quoted(column)}" for column, dtype in types.items())
@@ -148,11 +231,33 @@ def view_of(lake: Lake, table: Table, handle: DeltaTable, name: str) -> str:
     )
 
 
-def _types(table: Table) -> dict[str, str]:
-    """DuckDB's types of a table's columns, as it reads them itself."""
-    with duckdb.connect() as connection:
-        relation = connection.from_arrow(table.empty().to_arrow())
-        return {column: str(dtype) for column, dtype in zip(relation.columns, relation.types, strict=True)}
+def comments_on(name: str, description: str, columns: Mapping[str, str], kind: str = "VIEW") -> Iterator[str]:
+    """The SQL that says, where a SQL tool shows it, what a view and its columns mean.
+
+    Args:
+        name: The view's name.
+        description: What it is.
+        columns: What its columns mean, by name.
+        kind: ``VIEW``, or ``TABLE``.
+    """
+    yield f"COMMENT ON {kind} {name} IS {_literal(description)}"
+    for column, meaning in columns.items():
+        yield f"COMMENT ON COLUMN {name}.{_quoted(column)} IS {_literal(meaning)}"
+
+
+def _frame(found: duckdb.DuckDBPyRelation | None) -> pl.DataFrame:
+    if found is None:
+        return pl.DataFrame()
+    types = dict(zip(found.columns, map(str, found.types), strict=True))
+    if "INTERVAL" in types.values():
+        as_text = {"INTERVAL": "::VARCHAR"}
+        found = found.select(
+            *(
+                duckdb.SQLExpression(f"{_quoted(name)}{as_text.get(dtype, '')}").alias(name)
+                for name, dtype in types.items()
+            )
+        )
+    return pl.DataFrame(found.to_arrow_table())
 
 
 def _quoted(name: str) -> str:

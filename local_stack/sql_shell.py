@@ -1,0 +1,125 @@
+"""`headwater sql` without a query: a shell over the catalog, one statement after another."""
+
+from __future__ import annotations
+
+import readline
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
+
+import duckdb
+import polars as pl
+from rich.console import Console
+from rich.markup import escape
+
+from platform_assets.serving.catalog import Catalog, NotReadable, UnknownTable
+from platform_assets.table import meanings
+
+HINT = "A statement ends with ;  .tables lists the tables, .schema NAME says what one holds, .quit leaves."
+_ASK, _MORE = "headwater> ", "       ...> "
+_SHOWN = 200
+_WIDEST_TEXT = 60
+_POLL = 0.05
+
+
+def shell(catalog: Catalog, console: Console, read: Callable[[str], str] = input) -> int:
+    """Read statements until `.quit` or the end of the input, and answer each. Ctrl-C cancels the one at hand.
+
+    Args:
+        catalog: What is asked.
+        console: Where answers go; tables are cut to its width.
+        read: Gives the next line, after a prompt.
+    """
+    readline.set_completer(_completer(catalog))
+    readline.set_completer_delims(" \t\n,;()")
+    readline.parse_and_bind("tab: complete")
+    console.print(HINT, highlight=False)
+    lines: list[str] = []
+    while True:
+        try:
+            lines.append(read(_MORE if lines else _ASK))
+        except EOFError:
+            console.print()
+            return 0
+        except KeyboardInterrupt:
+            lines = []
+            console.print()
+            continue
+        statement = "\n".join(lines).strip()
+        if statement.rstrip(";").strip() == ".quit":
+            return 0
+        if not statement.rstrip(";").strip():
+            lines = []
+        elif statement.startswith(".") or statement.endswith(";"):
+            lines = []
+            respond(catalog, console, statement)
+
+
+def respond(catalog: Catalog, console: Console, asked: str) -> int:
+    """Print the answer to a statement, or to a word with a dot; 1 where there is none.
+
+    A Ctrl-C that comes meanwhile cancels it.
+    """
+    asked = asked.strip().rstrip(";")
+    word, _, rest = asked.partition(" ")
+    if word == ".tables":
+        for name, description in sorted(_descriptions(catalog).items()):
+            console.print(f"[bold]{name}[/]  {escape(description.partition('. ')[0].rstrip('.'))}", highlight=False)
+        return 0
+    if word == ".schema":
+        return _schema(catalog, console, rest.strip().lower())
+    if word.startswith("."):
+        console.print(f"[red]there is no {escape(word)}; there are .tables, .schema NAME and .quit[/]", highlight=False)
+        return 1
+    with ThreadPoolExecutor(max_workers=1) as asking:
+        answer = asking.submit(catalog.sql, asked)
+        try:
+            found = answer.result()
+        except KeyboardInterrupt:
+            while not answer.done():  # it may not have begun yet
+                catalog.interrupt()
+                wait([answer], _POLL)
+            console.print("cancelled")
+            return 1
+        except (NotReadable, UnknownTable, FileNotFoundError, duckdb.Error) as error:
+            console.print(f"[red]{escape(str(error))}[/]", highlight=False)
+            return 1
+    if not found.width:
+        console.print("done")
+        return 0
+    with pl.Config(tbl_rows=_SHOWN, tbl_cols=-1, tbl_width_chars=console.width, fmt_str_lengths=_WIDEST_TEXT):
+        # Polars does not go below some width a column; what goes into a file is not cut.
+        cut = console.is_terminal
+        console.print(str(found), highlight=False, markup=False, soft_wrap=not cut, no_wrap=cut, overflow="crop")
+    return 0
+
+
+def _schema(catalog: Catalog, console: Console, name: str) -> int:
+    if name in catalog.tables:
+        said = meanings(catalog.tables[name])
+    elif name in catalog.views:
+        said = dict(catalog.views[name].columns)
+    else:
+        console.print(f"[red]{escape(catalog.no_table(name))}[/]", highlight=False)
+        return 1
+    console.print(_descriptions(catalog)[name], highlight=False, markup=False)
+    try:
+        empty = catalog.sql(f"SELECT * FROM {name} LIMIT 0")
+    except (NotReadable, FileNotFoundError) as error:
+        console.print(f"[red]{escape(str(error))}[/]", highlight=False)
+        return 1
+    for column, dtype in empty.schema.items():
+        console.print(f"  [bold]{column}[/] [cyan]{escape(str(dtype))}[/]  {escape(said[column])}", highlight=False)
+    return 0
+
+
+def _descriptions(catalog: Catalog) -> dict[str, str]:
+    of_tables = {name: table.description for name, table in catalog.tables.items()}
+    return of_tables | {name: view.description for name, view in catalog.views.items()}
+
+
+def _completer(catalog: Catalog) -> Callable[[str, int], str | None]:
+    def complete(text: str, state: int) -> str | None:
+        fitting = sorted(name for name in _descriptions(catalog) if name.startswith(text.lower()))
+        return fitting[state] if state < len(fitting) else None
+
+    return complete
