@@ -211,6 +211,12 @@ def _api(options: argparse.Namespace, console: Console) -> int:
     return serve(Stack.at(options.var).settings(), console, options.host, options.port)
 
 
+def _dashboard(options: argparse.Namespace, console: Console) -> int:
+    from local_stack.serving import show  # noqa: PLC0415
+
+    return show(Stack.at(options.var).settings(), console, options.host, options.port)
+
+
 def _sql(options: argparse.Namespace, console: Console) -> int:
     from local_stack.serving import ask  # noqa: PLC0415
 
@@ -264,12 +270,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     why.add_argument("--at", type=_instant, help="also say what it was as known at this instant: 2026-11-21T09:00")
 
-    api = add("api", _api, "serve published numbers over HTTP (HEADWATER_API_TOKENS)")
-    api.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
-    api.add_argument("--port", type=int, default=8080, help="port to listen on (default: 8080)")
-
-    sql = add("sql", _sql, "ask the lake by SQL; gold/funnels/checkout is gold.funnels_checkout")
-    sql.add_argument("query", help="one SELECT of DuckDB's SQL")
+    _add_reading(add)
 
     metrics = add("metrics", _metrics, "serve metrics for Prometheus until Ctrl-C")
     metrics.add_argument("--host", default="127.0.0.1", help="default: 127.0.0.1")
@@ -285,6 +286,20 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("simulate", help="simulated traffic; see `headwater simulate --help`", add_help=False)
     commands.add_parser("load", help="load a file of your own events; see `headwater load --help`", add_help=False)
     return parser
+
+
+def _add_reading(add: Callable[[str, Command, str], argparse.ArgumentParser]) -> None:
+    """The commands that read the numbers."""
+    dashboard = add("dashboard", _dashboard, "serve the dashboard until Ctrl-C")
+    dashboard.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
+    dashboard.add_argument("--port", type=int, default=8501, help="port to listen on (default: 8501)")
+
+    api = add("api", _api, "serve published numbers over HTTP (HEADWATER_API_TOKENS)")
+    api.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
+    api.add_argument("--port", type=int, default=8080, help="port to listen on (default: 8080)")
+
+    sql = add("sql", _sql, "ask the lake by SQL; gold/funnels/checkout is gold.funnels_checkout")
+    sql.add_argument("query", help="one SELECT of DuckDB's SQL")
 
 
 if __name__ == "__main__":
