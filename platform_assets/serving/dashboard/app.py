@@ -24,7 +24,7 @@ def main() -> None:
         st.Page(why.show, title="Why did it change", icon=":material/history:", url_path="why"),
         st.Page(health.show, title="Health", icon=":material/monitor_heart:", url_path="health"),
     ]
-    st.navigation(pages).run()
+    st.navigation(pages, position="top").run()
 
 
 if __name__ == "__main__":

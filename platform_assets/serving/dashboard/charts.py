@@ -20,14 +20,14 @@ PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 
 GREY = "#8a8f98"
 STATE_NAMES = ("final", "closed", "open")
-LEGEND = alt.Legend(orient="bottom", title=None, columns=3, labelLimit=180)
+LEGEND = alt.Legend(orient="bottom", title=None, columns=3, labelLimit=140)
 
 _HEIGHT = 300
 _DASHES = [[1, 0], [6, 4], [2, 3]]
 _OPACITIES = [1.0, 1.0, 0.45]
 _FEW_DAYS = 45
 _STATE_LEGEND = alt.Legend(
-    orient="bottom", title=None, symbolStrokeColor=GREY, symbolType="stroke", symbolSize=400, columns=3
+    orient="top", title=None, symbolStrokeColor=GREY, symbolType="stroke", symbolSize=400, columns=3
 )
 
 
@@ -74,6 +74,7 @@ def lines(
     scale = colours(order)
     colour = alt.Color(f"{series}:N", scale=scale, legend=LEGEND if len(order) > 1 else None)
     states = alt.Scale(domain=list(STATE_NAMES), range=_DASHES)
+    legend = None if (frame["state"] == "final").all() else _STATE_LEGEND
     drawn = (
         alt.Chart(_joined(frame, series))
         .mark_line(strokeWidth=2.2)
@@ -81,7 +82,7 @@ def lines(
             x=x,
             y=y,
             color=colour,
-            strokeDash=alt.StrokeDash("state:N", scale=states, legend=_STATE_LEGEND, sort=None),
+            strokeDash=alt.StrokeDash("state:N", scale=states, legend=legend, sort=None),
             detail=f"{series}:N",
         )
     )
@@ -103,11 +104,17 @@ def lines(
 
 
 def stacked(
-    frame: pl.DataFrame, value: str, title: str, series: str, order: Sequence[str], number: str = ",d"
+    frame: pl.DataFrame,
+    value: str,
+    title: str,
+    series: str,
+    order: Sequence[str],
+    number: str = ",d",
+    form: str | None = None,
 ) -> alt.Chart:
     """Numbers by day that add up, a bar a day; what is below zero hangs down. Open days are pale.
 
-    See `lines` for the arguments; ``state`` may be missing.
+    See `lines` for the arguments; ``state`` may be missing, ``form`` is how days are written where not as such.
     """
     places = pl.DataFrame({series: list(order), "place": range(len(order))})
     placed = frame.join(places, on=series, how="left", maintain_order="left")
@@ -116,7 +123,7 @@ def stacked(
         alt.Chart(placed)
         .mark_bar(size=max(2, min(24, round(560 / max(1, frame["day"].n_unique())))))
         .encode(
-            x=_days(frame),
+            x=_days(frame, form),
             y=_quantity(value, title, number, stack="zero"),
             color=alt.Color(f"{series}:N", scale=colours(order), legend=LEGEND if len(order) > 1 else None),
             order=alt.Order("place:Q"),
@@ -223,10 +230,11 @@ def _moment(instant: datetime) -> alt.DateTime:
     )
 
 
-def _days(frame: pl.DataFrame) -> alt.X:
+def _days(frame: pl.DataFrame, form: str | None = None) -> alt.X:
     """The axis of days: no tick between two of them."""
     days = frame["day"].unique().sort()
-    axis = alt.Axis(format="%b %Y" if len(days) > 120 else "%-d %b", labelOverlap=True, tickCount=7, grid=False)
+    form = form or ("%b %Y" if len(days) > 120 else "%-d %b")
+    axis = alt.Axis(format=form, labelOverlap=True, tickCount=7, grid=False)
     if len(days) <= 8:
         axis.values = [_moment(day) for day in days]
-    return alt.X("day:T", title=None, axis=axis, scale=alt.Scale(padding=12))
+    return alt.X("day:T", title=None, axis=axis, scale=alt.Scale(padding=20))

@@ -19,10 +19,12 @@ def steps(frame: pl.DataFrame, series: str, order: Sequence[str]) -> alt.LayerCh
         order: Its values.
     """
     labels = frame.sort("step")["label"].unique(maintain_order=True).to_list()
-    x = alt.X("from_first:Q", title=None, axis=None, scale=alt.Scale(domain=[0, 1.3]))
+    x = alt.X("from_first:Q", title=None, axis=None, scale=alt.Scale(domain=[0, 1.5]))
     y = alt.Y("label:N", sort=labels, title=None, axis=alt.Axis(labelLimit=170, ticks=False, domain=False))
     offset = alt.YOffset(f"{series}:N", sort=list(order), scale=alt.Scale(paddingInner=0.15))
-    written = pl.format("{} · {}%", grouped("persons"), (pl.col("from_first").fill_null(0) * 100).round(1))
+    written = pl.format(
+        "{} · {}%", grouped("persons"), (pl.col("from_first").fill_null(0) * 100).round().cast(pl.Int64)
+    )
     base = alt.Chart(frame.with_columns(written=written)).encode(x=x, y=y, yOffset=offset)
     bars = base.mark_bar().encode(
         color=alt.Color(f"{series}:N", scale=colours(order), legend=LEGEND if len(order) > 1 else None),
@@ -111,8 +113,8 @@ def published(frame: pl.DataFrame) -> alt.LayerChart:
     Args:
         frame: ``published_at`` (naive), ``value``, ``why``.
     """
-    x = alt.X("published_at:T", title="published", axis=alt.Axis(format="%-d %b %H:%M", tickCount=5, labelOverlap=True))
-    y = alt.Y("value:Q", title=None, scale=alt.Scale(zero=False), axis=alt.Axis(format=",", tickCount=5))
+    x = alt.X("published_at:T", title="published", axis=alt.Axis(format="%-d %b %H:%M", tickCount=4, labelOverlap=True))
+    y = alt.Y("value:Q", title=None, scale=alt.Scale(zero=False), axis=alt.Axis(format=",.12~g", tickCount=5))
     base = alt.Chart(frame).encode(x=x, y=y)
     dots = base.mark_point(size=70, filled=True, opacity=1, color=PALETTE[1]).encode(
         tooltip=[

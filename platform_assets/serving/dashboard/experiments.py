@@ -10,7 +10,17 @@ import streamlit as st
 
 from platform_assets.serving import questions
 from platform_assets.serving.dashboard import charts, comparisons, filters
-from platform_assets.serving.dashboard.layout import Figure, Nothing, day_name, figures, page, section, share, whole
+from platform_assets.serving.dashboard.layout import (
+    Figure,
+    Nothing,
+    beginning,
+    day_name,
+    figures,
+    page,
+    section,
+    share,
+    whole,
+)
 from platform_assets.serving.dashboard.source import Source
 
 _DRAWN = ("lift", "lift_low", "lift_high")
@@ -23,10 +33,10 @@ def show() -> None:
 
 def _body(source: Source) -> None:
     offered = questions.metric_tables(source.catalog, "experiment_results")
-    with st.container(horizontal=True, vertical_alignment="bottom"):
+    with st.container(horizontal=True):
         chosen = filters.one_of("Experiment", list(offered), "experiment", named=filters.readable)
         _, last = filters.days(source)
-    st.caption(offered[chosen].description)
+    st.caption(beginning(offered[chosen].description))
     rows = questions.experiment(source.catalog, offered[chosen], last)
     if rows.is_empty():
         msg = f"Nobody was exposed by {last} yet: results come a day after the first exposure."

@@ -49,7 +49,7 @@ def body(source: Source) -> None:
 def _asked(source: Source, first: date, last: date) -> tuple[Funnel, bool]:
     names = questions.event_names(source.catalog, first, last)
     chosen = filters.some_of("Steps, in order", names, "steps", _FIRST_STEPS, _MOST_STEPS)
-    with st.container(horizontal=True, vertical_alignment="bottom"):
+    with st.container(horizontal=True):
         window = filters.one_of("Within", list(_WINDOWS), "within", named=_WINDOWS.__getitem__, default="7d")
         order = filters.one_of("Steps are taken", list(_ORDERS), "order", named=_ORDERS.__getitem__)
         by = filters.one_of("Break down by", ["all", *_COLUMNS], "break", named=lambda c: _COLUMNS.get(c, "Nothing"))
@@ -69,7 +69,7 @@ def _asked(source: Source, first: date, last: date) -> tuple[Funnel, bool]:
 def _filtered(source: Source, first: date, last: date) -> dict[str, str]:
     """Which events count at all."""
     chosen = {}
-    with st.container(horizontal=True, vertical_alignment="bottom"):
+    with st.container(horizontal=True):
         for column, label in _COLUMNS.items():
             value = filters.only(label, questions.values_of(source.catalog, column, first, last), f"only_{column}")
             if value is not None:

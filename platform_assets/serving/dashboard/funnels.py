@@ -8,8 +8,11 @@ import streamlit as st
 from platform_assets.serving import questions
 from platform_assets.serving.dashboard import charts, explorer, filters
 from platform_assets.serving.dashboard.funnel_steps import TOGETHER, draw_steps, times
-from platform_assets.serving.dashboard.layout import Figure, Nothing, figures, page, section, share, whole
+from platform_assets.serving.dashboard.layout import Figure, Nothing, beginning, figures, page, section, share, whole
 from platform_assets.serving.dashboard.source import Source
+
+_ALL, _EACH = "*all", "*each"
+_SHOWN = {_ALL: "All together", _EACH: "Each apart"}
 
 
 def show() -> None:
@@ -25,30 +28,30 @@ def _body(source: Source) -> None:
         explorer.body(source)
         return
     offered = questions.metric_tables(source.catalog, "funnels")
-    with st.container(horizontal=True, vertical_alignment="bottom"):
+    with st.container(horizontal=True):
         chosen = filters.one_of("Name", list(offered), "funnel", named=filters.readable)
         first, last = filters.days(source)
         table = offered[chosen]
         values = questions.breakdowns(source.catalog, table, first, last)
-        split = filters.one_of("Break down", ["no", "yes"], "split", named={"no": "No", "yes": "Yes"}.__getitem__)
-        value = filters.only("Of", values, "of")
-    st.caption(f"{table.description} People count on the day of their first step, once on each.")
+        options = [_ALL, _EACH, *values]
+        shown = filters.one_of("Break down", options, "of", named=lambda value: _SHOWN.get(value, value))
+    st.caption(f"{beginning(table.description)} People count on the day of their first step, once on each.")
     found = questions.funnel(source.catalog, table, first, last)
-    found = found if value is None else found.filter(pl.col("breakdown") == value)
+    found = found if shown in _SHOWN else found.filter(pl.col("breakdown") == shown)
     if found.is_empty():
         msg = "Nobody entered this funnel in these days: choose other days."
         raise Nothing(msg)
     whole_funnel = together(found)
     by_day = questions.funnel_by_day(source.catalog, table, first, last)
-    by_day = by_day if value is None else by_day.filter(pl.col("breakdown") == value)
+    by_day = by_day if shown in _SHOWN else by_day.filter(pl.col("breakdown") == shown)
     _figures(whole_funnel, by_day)
-    drawn = found if split == "yes" else whole_funnel
+    drawn, order = (found, values) if shown == _EACH else (whole_funnel, [TOGETHER])
     with section("Steps", "People at each step, and their share of those who entered."):
-        draw_steps(drawn, values if split == "yes" else [TOGETHER])
+        draw_steps(drawn, order)
     with section("Time from the step before", "On average over everybody who took the step."):
         times(drawn, "mean_seconds", "Mean")
     with section("Conversion by day of entry", "Share of those who entered on the day who got to the end."):
-        _by_day(source, by_day, values if split == "yes" else None)
+        _by_day(source, by_day, values if shown == _EACH else None)
 
 
 def together(found: pl.DataFrame) -> pl.DataFrame:

@@ -34,7 +34,7 @@ def show() -> None:
 
 
 def _body(source: Source) -> None:
-    with st.container(horizontal=True, vertical_alignment="bottom"):
+    with st.container(horizontal=True):
         first, last = filters.days(source)
         by = filters.one_of(
             "Split by",
@@ -44,7 +44,7 @@ def _body(source: Source) -> None:
         )
     _figures(source, last)
     if by == "all":
-        with section("Active people"):
+        with section("Active people", "On the day (DAU), within 7 days (WAU), within 28 days (MAU)."):
             _active(source, first, last)
         with section("Stickiness", "Of those active within 28 days, the share that was active on the day (DAU / MAU)."):
             _stickiness(source, first, last)
@@ -89,7 +89,7 @@ def _figures(source: Source, last: date) -> None:
 
 def _active(source: Source, first: date, last: date) -> None:
     found = _some(questions.active_users(source.catalog, first, last))
-    names = {name: f"{name.upper()}: {within}" for name, within in _COUNTS.items()}
+    names = {name: name.upper() for name in _COUNTS}
     tall = found.unpivot(list(_COUNTS), index=["day", "state"], variable_name="of", value_name="people")
     tall = charts.clocked(tall.with_columns(pl.col("of").replace_strict(names)), source.zone, "day")
     charts.draw(charts.lines(tall, "people", "people", "of", list(names.values())), "Active people by day")
@@ -105,7 +105,7 @@ def _stickiness(source: Source, first: date, last: date) -> None:
 
 def _sliced(source: Source, by: str, first: date, last: date) -> None:
     offered = questions.slices(source.catalog, by, first, last)
-    with st.container(horizontal=True, vertical_alignment="bottom"):
+    with st.container(horizontal=True):
         measure = filters.switch("Count", list(_COUNTS), "count", named=str.upper)
         chosen = filters.some_of(by.capitalize(), offered, f"{by}_values", offered[:4], _MOST_SLICES)
     if not chosen:
@@ -121,7 +121,7 @@ def _sliced(source: Source, by: str, first: date, last: date) -> None:
 def _lifecycle(source: Source, first: date, last: date) -> None:
     offered = questions.metric_tables(source.catalog, "lifecycle")
     names = {name: name.removeprefix("lifecycle_by_") for name in offered}
-    chosen = filters.one_of("By", list(offered), "lifecycle", named=lambda name: f"By {names[name]}")
+    chosen = filters.one_of("Lifecycle", list(offered), "lifecycle", named=lambda name: f"By {names[name]}")
     found = questions.lifecycle(source.catalog, offered[chosen], first, last)
     if found.is_empty():
         msg = f"No {names[chosen]} of this time has ended yet: choose more days, or a shorter bucket."

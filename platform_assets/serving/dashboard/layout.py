@@ -106,7 +106,14 @@ def figures(shown: Sequence[Figure]) -> None:
                 help=figure.explained,
                 border=True,
                 width="stretch",
+                height="stretch",
             )
+
+
+def beginning(text: str) -> str:
+    """The first sentence of a description."""
+    first, point, _ = text.partition(". ")
+    return first + point.rstrip()
 
 
 def signed_share(new: float | None, old: float | None) -> str | None:

@@ -26,7 +26,7 @@ def show() -> None:
 
 def _body(source: Source) -> None:
     now = source.now()
-    with st.container(horizontal=True, vertical_alignment="bottom"):
+    with st.container(horizontal=True):
         span = filters.switch("Look back", list(_SPANS), "span", named=_SPAN_NAMES.__getitem__)
         found = questions.platforms(source.catalog, Window(now - _SPANS["12h"], now + timedelta(minutes=1)))
         platform = filters.only("Platform", found, "platform")

@@ -7,7 +7,7 @@ import streamlit as st
 
 from platform_assets.serving import questions
 from platform_assets.serving.dashboard import charts, comparisons, filters
-from platform_assets.serving.dashboard.layout import Figure, Nothing, figures, page, section, share, whole
+from platform_assets.serving.dashboard.layout import Figure, Nothing, beginning, figures, page, section, share, whole
 from platform_assets.serving.dashboard.source import Source
 
 _MOST_COHORTS = 30
@@ -21,10 +21,10 @@ def show() -> None:
 def _body(source: Source) -> None:
     offered = questions.metric_tables(source.catalog, "retention")
     names = sorted(offered, reverse=True)  # by week before by month
-    with st.container(horizontal=True, vertical_alignment="bottom"):
+    with st.container(horizontal=True):
         chosen = filters.one_of("Retention", names, "retention", named=filters.readable)
         first, last = filters.days(source, default="90d")
-    st.caption(offered[chosen].description)
+    st.caption(beginning(offered[chosen].description))
     found = questions.retention(source.catalog, offered[chosen], first, last).drop_nulls("cohort_size")
     if found.is_empty():
         msg = "No cohort that began in these days has ended yet: choose more days."

@@ -22,7 +22,7 @@ def show() -> None:
 
 
 def _body(source: Source) -> None:
-    with st.container(horizontal=True, vertical_alignment="bottom"):
+    with st.container(horizontal=True):
         first, last = filters.days(source)
         held = questions.currencies(source.catalog, first, last)
         if not held:
@@ -42,7 +42,8 @@ def _body(source: Source) -> None:
         told = cohorts_named(by_cohort)
         order = told["cohort"].unique(maintain_order=True).to_list()
         drawn = charts.clocked(told.rename({"month": "day"}), source.zone, "day")
-        charts.draw(charts.stacked(drawn, "net", f"net {currency}", "cohort", order, ",.0f"), "Net revenue by cohort")
+        chart = charts.stacked(drawn, "net", f"net {currency}", "cohort", order, ",.0f", form="%b %Y")
+        charts.draw(chart, "Net revenue by month and cohort")
 
 
 def cohorts_named(found: pl.DataFrame) -> pl.DataFrame:

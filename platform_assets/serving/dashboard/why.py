@@ -28,7 +28,7 @@ def show() -> None:
 
 
 def _body(source: Source) -> None:
-    with st.container(horizontal=True, vertical_alignment="bottom"):
+    with st.container(horizontal=True):
         first, last = filters.days(source)
         metrics = questions.published_metrics(source.catalog, first, last)
         metric = filters.one_of("Number", metrics, "metric", default=_DEFAULT)
