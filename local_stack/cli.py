@@ -226,6 +226,12 @@ def _api(options: argparse.Namespace, console: Console) -> int:
     return serve(Stack.at(options.var).settings(), console, options.host, options.port)
 
 
+def _dashboard(options: argparse.Namespace, console: Console) -> int:
+    from local_stack.serving import show  # noqa: PLC0415
+
+    return show(Stack.at(options.var).settings(), console, options.host, options.port)
+
+
 def _sql(options: argparse.Namespace, console: Console) -> int:
     from local_stack.serving import ask  # noqa: PLC0415
 
@@ -240,6 +246,10 @@ def _warehouse(options: argparse.Namespace, console: Console) -> int:
 
 def _add_readers(add: Callable[[str, Command, str], argparse.ArgumentParser]) -> None:
     """The commands of who reads the tables."""
+    dashboard = add("dashboard", _dashboard, "serve the dashboard until Ctrl-C")
+    dashboard.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
+    dashboard.add_argument("--port", type=int, default=8501, help="port to listen on (default: 8501)")
+
     api = add("api", _api, "serve published numbers over HTTP (HEADWATER_API_TOKENS)")
     api.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
     api.add_argument("--port", type=int, default=8080, help="port to listen on (default: 8080)")

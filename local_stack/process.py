@@ -42,6 +42,18 @@ def free_port() -> int:
         return port
 
 
+def is_free(host: str, port: int) -> bool:
+    """Whether nothing listens on a TCP port now."""
+    with socket.socket() as probe:
+        # Else connections of a server that stopped a moment ago (TIME_WAIT) would look like a listener.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+        return True
+
+
 def tail(log_file: Path, lines: int = _TAIL_LINES) -> str:
     """The last lines of a log, or a remark in brackets where there are none."""
     if not log_file.exists():

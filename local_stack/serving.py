@@ -1,12 +1,14 @@
-"""`headwater api`, `sql` and `warehouse`: the lake read by other programs, and by people who know SQL."""
+"""`headwater dashboard`, `api`, `sql` and `warehouse`: the lake read by people, other programs, and those who know SQL."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
 
+from local_stack.process import is_free
 from local_stack.sql_shell import respond, shell
 from platform_assets.definitions import publications_of, tables
 from platform_assets.gold.metric_numbers import own_metrics, own_numbers
@@ -15,7 +17,7 @@ from platform_assets.serving import warehouse
 from platform_assets.serving.catalog import Catalog, NotReadable
 from platform_assets.serving.views import VIEWS
 from resources.lake import Lake
-from resources.settings import Settings
+from resources.settings import Settings, environment_name
 from resources.warehouse import NoWarehouse, Warehouse
 
 
@@ -34,6 +36,25 @@ def serve(settings: Settings, console: Console, host: str, port: int) -> int:
         console.print(f"[red]{escape(str(error))}[/]", highlight=False)
         return 1
     uvicorn.run(app, host=host, port=port, log_level="warning")
+    return 0
+
+
+def show(settings: Settings, console: Console, host: str, port: int) -> int:
+    """Serve the dashboard until it is stopped; 1 where that cannot be begun."""
+    if not is_free(host, port):
+        console.print(f"port {port} on {host} is in use; choose another with --port", highlight=False)
+        return 1
+    # It takes seconds to import, which a refusal need not wait for.
+    from platform_assets.serving.dashboard import server  # noqa: PLC0415
+
+    os.environ[environment_name("lake_url")] = settings.lake_url  # its pages read the settings from there
+    try:
+        Catalog(Lake.from_settings(settings), ())
+    except NotReadable as error:
+        console.print(f"[red]{escape(str(error))}[/]", highlight=False)
+        return 1
+    console.print(f"dashboard on http://{host}:{port}", highlight=False)
+    server.run(host, port)
     return 0
 
 

@@ -34,7 +34,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from local_stack.process import LOOPBACK, ChildProcess, ProcessFailed, free_port, tail
+from local_stack.process import LOOPBACK, ChildProcess, ProcessFailed, free_port, is_free, tail
 from local_stack.stack import BACKEND_TOPIC, CHANGES_TOPIC, ROOT, Stack, StackHeld, StackRefused, State, Stop
 from resources.settings import Settings
 
@@ -316,23 +316,12 @@ def refuse_where_it_cannot(stack: Stack, options: Options, *, embedded: bool) ->
         if Settings().schema_registry_url is None:
             wanted.append((LOOPBACK, options.registry_port, "REGISTRY_PORT", "the schema registry"))
     for host, port, variable, what in wanted:
-        if not _is_free(host, port):
+        if not is_free(host, port):
             msg = (
                 f"port {port} on {host}, wanted for {what}, is in use: stop what listens there, or choose another "
                 f"with `make up {variable}={port + 1}`"
             )
             raise StackRefused(msg)
-
-
-def _is_free(host: str, port: int) -> bool:
-    with socket.socket() as probe:
-        # Else connections of a server that stopped a moment ago (TIME_WAIT) would look like a listener.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError:
-            return False
-        return True
 
 
 def _state(stack: Stack, given: Settings, options: Options, *, embedded: bool) -> State:

@@ -1,0 +1,240 @@
+"""Charts by time and by name, in one look: colours that everybody can tell apart, and how final each number is.
+
+Days and instants are drawn as the reporting timezone's clock shows them, wherever the browser is (`clocked`). Final
+numbers are solid, closed ones dashed, open ones hollow or pale.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+from typing import cast
+from zoneinfo import ZoneInfo
+
+import altair as alt
+import polars as pl
+import streamlit as st
+
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
+"""Okabe and Ito's colours, without black and yellow, which one of the two backgrounds swallows."""
+
+GREY = "#8a8f98"
+STATE_NAMES = ("final", "closed", "open")
+LEGEND = alt.Legend(orient="bottom", title=None, columns=3, labelLimit=140)
+
+_HEIGHT = 300
+_DASHES = [[1, 0], [6, 4], [2, 3]]
+_OPACITIES = [1.0, 1.0, 0.45]
+_FEW_DAYS = 45
+_STATE_LEGEND = alt.Legend(
+    orient="top", title=None, symbolStrokeColor=GREY, symbolType="stroke", symbolSize=400, columns=3
+)
+
+
+def draw(chart: alt.Chart | alt.LayerChart, told: str, height: int = _HEIGHT) -> None:
+    """Show a chart over the whole width.
+
+    Args:
+        chart: The chart.
+        told: What it shows, for those who do not see it.
+        height: In pixels.
+    """
+    st.altair_chart(chart.properties(height=height), alt=told)
+
+
+def over(*charts: alt.Chart) -> alt.LayerChart:
+    """Charts one over the other."""
+    return cast("alt.LayerChart", alt.layer(*charts))
+
+
+def clocked(frame: pl.DataFrame, zone: ZoneInfo, *columns: str) -> pl.DataFrame:
+    """Days and instants without a timezone, as the zone's clock shows them: Vega draws those as they are."""
+    told = []
+    for column in columns:
+        is_day = frame.schema[column] == pl.Date()
+        shown = pl.col(column) if is_day else pl.col(column).dt.convert_time_zone(zone.key).dt.replace_time_zone(None)
+        told.append(shown.cast(pl.Datetime("ms")))
+    return frame.with_columns(told)
+
+
+def lines(
+    frame: pl.DataFrame, value: str, title: str, series: str, order: Sequence[str], number: str = ",d"
+) -> alt.LayerChart:
+    """Numbers by day, a line each.
+
+    Args:
+        frame: ``day`` (naive), the series, the value, ``state``.
+        value: Column of the value.
+        title: Of its axis.
+        series: Column that tells the lines apart.
+        order: Its values, in the order of the colours.
+        number: How values are written.
+    """
+    x, y = _days(frame), _quantity(value, title, number)
+    scale = colours(order)
+    colour = alt.Color(f"{series}:N", scale=scale, legend=LEGEND if len(order) > 1 else None)
+    states = alt.Scale(domain=list(STATE_NAMES), range=_DASHES)
+    legend = None if (frame["state"] == "final").all() else _STATE_LEGEND
+    drawn = (
+        alt.Chart(_joined(frame, series))
+        .mark_line(strokeWidth=2.2)
+        .encode(
+            x=x,
+            y=y,
+            color=colour,
+            strokeDash=alt.StrokeDash("state:N", scale=states, legend=legend, sort=None),
+            detail=f"{series}:N",
+        )
+    )
+    is_open, is_final = "datum.state == 'open'", "datum.state == 'final'"
+    few = frame["day"].n_unique() <= _FEW_DAYS
+    dots = (
+        alt.Chart(frame)
+        .mark_point(size=45, strokeWidth=2)
+        .encode(
+            x=x,
+            y=y,
+            color=colour,
+            fill=alt.condition(is_open, alt.value("transparent"), alt.Color(f"{series}:N", scale=scale, legend=None)),
+            opacity=alt.value(1.0) if few else alt.condition(is_final, alt.value(0.0), alt.value(1.0)),
+            tooltip=[*_of_day(series, value, title, number), alt.Tooltip("state:N", title="how final")],
+        )
+    )
+    return over(drawn, dots)
+
+
+def stacked(
+    frame: pl.DataFrame,
+    value: str,
+    title: str,
+    series: str,
+    order: Sequence[str],
+    number: str = ",d",
+    form: str | None = None,
+) -> alt.Chart:
+    """Numbers by day that add up, a bar a day; what is below zero hangs down. Open days are pale.
+
+    See `lines` for the arguments; ``state`` may be missing, ``form`` is how days are written where not as such.
+    """
+    places = pl.DataFrame({series: list(order), "place": range(len(order))})
+    placed = frame.join(places, on=series, how="left", maintain_order="left")
+    tooltip = _of_day(series, value, title, number)
+    chart: alt.Chart = (
+        alt.Chart(placed)
+        .mark_bar(size=max(2, min(24, round(560 / max(1, frame["day"].n_unique())))))
+        .encode(
+            x=_days(frame, form),
+            y=_quantity(value, title, number, stack="zero"),
+            color=alt.Color(f"{series}:N", scale=colours(order), legend=LEGEND if len(order) > 1 else None),
+            order=alt.Order("place:Q"),
+            tooltip=tooltip,
+        )
+    )
+    if "state" not in frame.columns:
+        return chart
+    pale = alt.Opacity("state:N", scale=alt.Scale(domain=list(STATE_NAMES), range=_OPACITIES), legend=None)
+    shaded: alt.Chart = chart.encode(opacity=pale, tooltip=[*tooltip, alt.Tooltip("state:N", title="how final")])
+    return shaded
+
+
+def minutes(frame: pl.DataFrame, first: datetime, last: datetime, order: Sequence[str]) -> alt.Chart:
+    """Events by minute and platform, over a span that is drawn whole even where nothing came.
+
+    Args:
+        frame: ``minute`` (naive), ``platform``, ``events``.
+        first: The span's start, naive.
+        last: Its end.
+        order: The platforms.
+    """
+    span = alt.Scale(domain=[_moment(first), _moment(last)])
+    chart: alt.Chart = (
+        alt.Chart(frame.with_columns(until=pl.col("minute") + pl.duration(seconds=54)))
+        .mark_bar()
+        .encode(
+            x=alt.X("minute:T", title=None, scale=span, axis=alt.Axis(format="%H:%M", tickCount=6, grid=False)),
+            x2="until:T",
+            y=_quantity("events", "events a minute", ",d", stack="zero"),
+            color=alt.Color("platform:N", scale=colours(order), legend=LEGEND),
+            tooltip=[
+                alt.Tooltip("minute:T", title="minute", format="%H:%M"),
+                alt.Tooltip("platform:N"),
+                alt.Tooltip("events:Q", format=",d"),
+            ],
+        )
+    )
+    return chart
+
+
+def ranked(frame: pl.DataFrame, name: str, value: str, title: str, marked: Collection[str] = ()) -> alt.LayerChart:
+    """Values by name, in the order of the rows, each written at its bar.
+
+    Args:
+        frame: The names and values.
+        name: Column of the name.
+        value: Column of the value.
+        title: Of the value.
+        marked: Names that stand out.
+    """
+    is_marked = alt.FieldOneOfPredicate(field=name, oneOf=list(marked))
+    greatest = float(frame.select(pl.col(value).max()).item() or 1)
+    x = alt.X(f"{value}:Q", title=None, axis=None, scale=alt.Scale(domain=[0, greatest * 1.18]))
+    y = alt.Y(f"{name}:N", sort=frame[name].to_list(), title=None, axis=alt.Axis(labelLimit=150, ticks=False))
+    base = alt.Chart(frame).encode(x=x, y=y)
+    bars = base.mark_bar(height={"band": 0.7}).encode(
+        color=alt.condition(is_marked, alt.value(PALETTE[1]), alt.value(PALETTE[0])),
+        tooltip=[alt.Tooltip(f"{name}:N", title=" "), alt.Tooltip(f"{value}:Q", title=title, format=",d")],
+    )
+    written = base.mark_text(align="left", dx=4, color=GREY).encode(text=alt.Text(f"{value}:Q", format=",d"))
+    return over(bars, written)
+
+
+def grouped(column: str) -> pl.Expr:
+    """Counts as texts, with a sign between thousands."""
+    return pl.col(column).map_elements(lambda number: f"{number:,}", return_dtype=pl.String)
+
+
+def colours(order: Sequence[str]) -> alt.Scale:
+    """A colour for each of some values, in their order."""
+    return alt.Scale(domain=list(order), range=[PALETTE[n % len(PALETTE)] for n in range(len(order))])
+
+
+def _joined(frame: pl.DataFrame, series: str) -> pl.DataFrame:
+    """The rows, and where the state changes, the one before once more in the new state: the line goes on."""
+    ordered = frame.sort(series, "day")
+    bridges = ordered.select(pl.exclude(series, "state").shift(1).over(series), series, "state")
+    changed = ordered.select((pl.col("state") != pl.col("state").shift(1).over(series)).fill_null(value=False))
+    return pl.concat([ordered, bridges.filter(changed.to_series()).select(ordered.columns)])
+
+
+def _of_day(series: str, value: str, title: str, number: str) -> list[alt.Tooltip]:
+    return [
+        alt.Tooltip("day:T", title="day", format="%a %d %b %Y"),
+        alt.Tooltip(f"{series}:N", title=" "),
+        alt.Tooltip(f"{value}:Q", title=title, format=number),
+    ]
+
+
+def _quantity(value: str, title: str, number: str, stack: str | None = None) -> alt.Y:
+    axis = alt.Axis(format=number, tickCount=5, minExtent=30)
+    return alt.Y(f"{value}:Q", title=title, stack=stack, axis=axis)  # type: ignore[arg-type]
+
+
+def _moment(instant: datetime) -> alt.DateTime:
+    return alt.DateTime(
+        year=instant.year,
+        month=instant.month,
+        date=instant.day,
+        hours=instant.hour,
+        minutes=instant.minute,
+        seconds=instant.second,
+    )
+
+
+def _days(frame: pl.DataFrame, form: str | None = None) -> alt.X:
+    """The axis of days: no tick between two of them."""
+    days = frame["day"].unique().sort()
+    form = form or ("%b %Y" if len(days) > 120 else "%-d %b")
+    axis = alt.Axis(format=form, labelOverlap=True, tickCount=7, grid=False)
+    if len(days) <= 8:
+        axis.values = [_moment(day) for day in days]
+    return alt.X("day:T", title=None, axis=axis, scale=alt.Scale(padding=20))

@@ -1,0 +1,110 @@
+"""What people choose: each choice is in the page's address, so that a link shows what they saw."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import date, timedelta
+
+import streamlit as st
+
+from platform_assets.gold import active_users
+from platform_assets.serving import questions
+from platform_assets.serving.dashboard.layout import Nothing
+from platform_assets.serving.dashboard.source import Source
+
+_PERIODS = {"7d": 7, "28d": 28, "90d": 90, "12m": 365}
+_PERIOD_NAMES = {"7d": "7 days", "28d": "28 days", "90d": "90 days", "12m": "12 months", "own": "From – to"}
+_EVERYTHING = "all"
+
+
+def days(source: Source, default: str = "28d", longest: int | None = None) -> tuple[date, date]:
+    """The days to look at, up to the newest that there are numbers of; both included.
+
+    Args:
+        source: The lake.
+        default: The period that is chosen at first.
+        longest: The most days that can be chosen by a period.
+
+    Raises:
+        Nothing: There are no numbers of any day.
+    """
+    newest = questions.newest_day(source.catalog, active_users.TABLE)
+    if newest is None:
+        msg = "No day has been computed yet. `make up` computes the open day within five minutes of its first event."
+        raise Nothing(msg)
+    offered = [name for name, length in _PERIODS.items() if longest is None or length <= longest]
+    chosen = st.segmented_control(
+        "Days",
+        [*offered, "own"],
+        format_func=_PERIOD_NAMES.__getitem__,
+        default=default,
+        required=True,
+        key="period",
+        bind="query-params",
+    )
+    if chosen != "own":
+        return newest - timedelta(days=_PERIODS[chosen] - 1), newest
+    given = st.date_input(
+        "From – to",
+        value=(newest - timedelta(days=6), newest),
+        max_value=newest,
+        key="days",
+        bind="query-params",
+        format="YYYY-MM-DD",
+    )
+    if not isinstance(given, tuple) or len(given) != 2:
+        msg = "Choose the last day, too."
+        raise Nothing(msg)
+    return given[0], given[1]
+
+
+def one_of(
+    label: str, options: Sequence[str], key: str, *, named: Callable[[str], str] = str, default: str | None = None
+) -> str:
+    """One of some values.
+
+    Raises:
+        Nothing: There are none.
+    """
+    if not options:
+        msg = f"There is nothing to choose as “{label}” in these days: choose other days."
+        raise Nothing(msg)
+    index = options.index(default) if default in options else 0
+    return st.selectbox(
+        label, options, index=index, format_func=named, key=key, bind="query-params", width=_width(options)
+    )
+
+
+def switch(label: str, options: Sequence[str], key: str, *, named: Callable[[str], str] = str.capitalize) -> str:
+    """One of a few values, all of them in sight."""
+    return st.segmented_control(
+        label, options, format_func=named, default=options[0], required=True, key=key, bind="query-params"
+    )
+
+
+def only(label: str, options: Sequence[str], key: str) -> str | None:
+    """One of some values, or None for all of them together."""
+    chosen = one_of(label, [_EVERYTHING, *options], key, named=lambda value: "All" if value == _EVERYTHING else value)
+    return None if chosen == _EVERYTHING else chosen
+
+
+def some_of(label: str, options: Sequence[str], key: str, default: Sequence[str], most: int) -> list[str]:
+    """Some values, in the order that they are chosen in."""
+    return st.multiselect(
+        label,
+        options,
+        default=[value for value in default if value in options],
+        max_selections=most,
+        key=key,
+        bind="query-params",
+    )
+
+
+def readable(name: str) -> str:
+    """A metric's name for people."""
+    return name.replace("_", " ").capitalize()
+
+
+def _width(options: Sequence[str]) -> int:
+    """Of a box that shows its longest value."""
+    return min(420, max(150, 90 + 8 * max(map(len, options))))

@@ -1,0 +1,137 @@
+"""*Growth*: how many people use the product, how often they return, and where they come from and go to."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+
+import polars as pl
+import streamlit as st
+
+from platform_assets.serving import questions
+from platform_assets.serving.dashboard import charts, filters
+from platform_assets.serving.dashboard.layout import (
+    Figure,
+    Nothing,
+    day_name,
+    figures,
+    page,
+    section,
+    share,
+    signed_share,
+    whole,
+)
+from platform_assets.serving.dashboard.source import Source
+
+_COUNTS = {"dau": "on the day", "wau": "within 7 days", "mau": "within 28 days"}
+_STATUSES = ("new", "returning", "resurrecting", "dormant")
+_WEEK = timedelta(days=7)
+_MOST_SLICES = 6
+
+
+def show() -> None:
+    """The page."""
+    page("Growth", "How many people use the product, how often they come back, and whether it grows.", _body)
+
+
+def _body(source: Source) -> None:
+    with st.container(horizontal=True):
+        first, last = filters.days(source)
+        by = filters.one_of(
+            "Split by",
+            ["all", "platform", "country", "plan"],
+            "by",
+            named=lambda name: "Nothing" if name == "all" else name.capitalize(),
+        )
+    _figures(source, last)
+    if by == "all":
+        with section("Active people", "On the day (DAU), within 7 days (WAU), within 28 days (MAU)."):
+            _active(source, first, last)
+        with section("Stickiness", "Of those active within 28 days, the share that was active on the day (DAU / MAU)."):
+            _stickiness(source, first, last)
+    else:
+        with section(f"Active people by {by}", "Who had two values in the time counts in both: lines do not add up."):
+            _sliced(source, by, first, last)
+    with section(
+        "Where they come from and go to",
+        "New: first event ever. Returning: active in the one before, too. Resurrecting: back after a break. "
+        "Dormant: gone since the one before.",
+    ):
+        _lifecycle(source, first, last)
+
+
+def _figures(source: Source, last: date) -> None:
+    """The newest day that has ended, against the same weekday before."""
+    found = questions.active_users(source.catalog, last - 2 * _WEEK, last)
+    ended = found.filter(pl.col("state") != "open")
+    if found.is_empty():
+        msg = f"No numbers of {last} and the two weeks before: choose other days."
+        raise Nothing(msg)
+    newest = (found if ended.is_empty() else ended).row(-1, named=True)
+    before = found.filter(pl.col("day") == newest["day"] - _WEEK).to_dicts()
+    old = before[0] if before else dict.fromkeys(newest)
+    against = f"vs {day_name(newest['day'] - _WEEK)}" if before else None
+    shown = [
+        Figure(
+            f"{name.upper()}, {day_name(newest['day'])}",
+            whole(newest[name]),
+            signed_share(newest[name], old[name]),
+            against,
+            newest["state"],
+            f"Distinct people active {within}; the newest day that has ended.",
+        )
+        for name, within in _COUNTS.items()
+    ]
+    sticky = None if old["stickiness"] is None else newest["stickiness"] - old["stickiness"]
+    change = None if sticky is None else f"{100 * sticky:+.1f} points"
+    shown.append(Figure("Stickiness", share(newest["stickiness"]), change, against, newest["state"], "DAU / MAU."))
+    figures(shown)
+
+
+def _active(source: Source, first: date, last: date) -> None:
+    found = _some(questions.active_users(source.catalog, first, last))
+    names = {name: name.upper() for name in _COUNTS}
+    tall = found.unpivot(list(_COUNTS), index=["day", "state"], variable_name="of", value_name="people")
+    tall = charts.clocked(tall.with_columns(pl.col("of").replace_strict(names)), source.zone, "day")
+    charts.draw(charts.lines(tall, "people", "people", "of", list(names.values())), "Active people by day")
+
+
+def _stickiness(source: Source, first: date, last: date) -> None:
+    found = _some(questions.active_users(source.catalog, first, last)).with_columns(of=pl.lit("stickiness"))
+    chart = charts.lines(
+        charts.clocked(found, source.zone, "day"), "stickiness", "DAU / MAU", "of", ["stickiness"], number=".0%"
+    )
+    charts.draw(chart, "Stickiness by day", height=220)
+
+
+def _sliced(source: Source, by: str, first: date, last: date) -> None:
+    offered = questions.slices(source.catalog, by, first, last)
+    with st.container(horizontal=True):
+        measure = filters.switch("Count", list(_COUNTS), "count", named=str.upper)
+        chosen = filters.some_of(by.capitalize(), offered, f"{by}_values", offered[:4], _MOST_SLICES)
+    if not chosen:
+        msg = f"Choose at least one {by}."
+        raise Nothing(msg)
+    found = _some(questions.active_users_of(source.catalog, by, chosen, first, last))
+    chart = charts.lines(
+        charts.clocked(found, source.zone, "day"), measure, f"{measure.upper()}, people", "value", chosen
+    )
+    charts.draw(chart, f"Active people by day and {by}")
+
+
+def _lifecycle(source: Source, first: date, last: date) -> None:
+    offered = questions.metric_tables(source.catalog, "lifecycle")
+    names = {name: name.removeprefix("lifecycle_by_") for name in offered}
+    chosen = filters.one_of("Lifecycle", list(offered), "lifecycle", named=lambda name: f"By {names[name]}")
+    found = questions.lifecycle(source.catalog, offered[chosen], first, last)
+    if found.is_empty():
+        msg = f"No {names[chosen]} of this time has ended yet: choose more days, or a shorter bucket."
+        raise Nothing(msg)
+    drawn = charts.clocked(found.drop_nulls("persons"), source.zone, "day")
+    charts.draw(charts.stacked(drawn, "persons", "people", "status", _STATUSES), "People by day and status")
+
+
+def _some(found: pl.DataFrame) -> pl.DataFrame:
+    if found.is_empty():
+        msg = "No numbers of these days: choose other days."
+        raise Nothing(msg)
+    return found

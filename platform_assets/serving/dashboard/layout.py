@@ -1,0 +1,163 @@
+"""How every page is laid out: title, figures, sections, and what is shown where there is nothing to show."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date, datetime
+
+import duckdb
+import streamlit as st
+from deltalake.exceptions import DeltaError
+from pydantic import ValidationError
+
+from platform_assets.serving.catalog import NotReadable
+from platform_assets.serving.dashboard.source import Source, opened
+from platform_assets.serving.questions import TooMuch
+
+STATES = {"final": "●", "closed": "◐", "open": "○"}
+"""How final a number is, and its sign."""
+
+_MEANINGS = "● final: it stays as it is · ◐ closed: late events may still change it · ○ open: its time has not ended"
+
+
+class Nothing(Exception):
+    """There is nothing to show; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A number that a page begins with.
+
+    Attributes:
+        label: What it is.
+        value: What it is now, for people.
+        change: How it changed, for people; a sign decides its colour.
+        against: What it is compared with.
+        state: How final it is: a key of `STATES`.
+        explained: Shown on the question mark.
+        good: Whether more is good: `normal`; bad: `inverse`; neither: `off`.
+    """
+
+    label: str
+    value: str
+    change: str | None = None
+    against: str | None = None
+    state: str | None = None
+    explained: str | None = None
+    good: str = "normal"
+
+
+def page(title: str, caption: str, body: Callable[[Source], None]) -> None:
+    """A whole page.
+
+    Args:
+        title: Its name.
+        caption: What it answers, in a sentence.
+        body: Draws it.
+    """
+    st.title(title, anchor=False)
+    st.caption(caption)
+    with told():
+        body(opened())
+    st.caption(_MEANINGS)
+
+
+@contextmanager
+def section(title: str, caption: str = "") -> Iterator[None]:
+    """A part of a page, that fails alone."""
+    st.subheader(title, anchor=False)
+    if caption:
+        st.caption(caption)
+    with told():
+        yield
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """Say what stands in the way of the block, and what to do about it."""
+    try:
+        yield
+    except (Nothing, TooMuch) as error:
+        st.info(_plain(error), icon=":material/info:")
+    except FileNotFoundError as error:
+        said = "There is no data yet. Start the platform with `make up`, or point HEADWATER_LAKE_URL at its lake."
+        st.info(f"{said}  \n{_plain(error)}", icon=":material/hourglass_empty:")
+    except ValidationError as error:
+        wrong = "  \n".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_url=False))
+        st.error(f"A setting is wrong; correct it and start the dashboard again.  \n{wrong}", icon=":material/error:")
+    except (NotReadable, DeltaError, duckdb.Error, OSError) as error:
+        said = "The lake could not be read just now. Load the page again; `headwater doctor` looks for damage."
+        st.error(f"{said}  \n{_plain(error)}", icon=":material/error:")
+
+
+def figures(shown: Sequence[Figure]) -> None:
+    """Some figures in a row, as many as fit."""
+    with st.container(horizontal=True, gap="small"):
+        for figure in shown:
+            sign = "" if figure.state is None else f" {STATES[figure.state]}"
+            st.metric(
+                figure.label + sign,
+                figure.value,
+                figure.change,
+                delta_color=figure.good,  # type: ignore[arg-type]
+                delta_description=figure.against,
+                help=figure.explained,
+                border=True,
+                width="stretch",
+                height="stretch",
+            )
+
+
+def beginning(text: str) -> str:
+    """The first sentence of a description."""
+    first, point, _ = text.partition(". ")
+    return first + point.rstrip()
+
+
+def signed_share(new: float | None, old: float | None) -> str | None:
+    """How much more one number is than another, for people; None where that cannot be said."""
+    if new is None or not old:
+        return None
+    return f"{(new - old) / abs(old):+.1%}"
+
+
+def share(part: float | None, digits: int = 1) -> str:
+    """A share for people."""
+    return "–" if part is None else f"{part:.{digits}%}"
+
+
+def whole(number: int | None) -> str:
+    """A count for people."""
+    return "–" if number is None else f"{number:,}"
+
+
+def day_name(day: date) -> str:
+    """A day for people."""
+    return f"{day:%a %-d %b}"
+
+
+def since(then: datetime | None, now: datetime) -> str:
+    """How long ago something was, for people."""
+    return "never" if then is None else duration((now - then).total_seconds())
+
+
+def duration(seconds: float | None) -> str:
+    """A length of time for people: two units at most."""
+    if seconds is None:
+        return "–"
+    left = round(max(0.0, seconds))
+    if left < 60:
+        return f"{left} s"
+    if left < 3600:
+        return f"{left // 60} min {left % 60} s" if left < 600 else f"{left // 60} min"
+    if left < 86_400:
+        return f"{left // 3600} h {left % 3600 // 60} min"
+    return f"{left // 86_400} d {left % 86_400 // 3600} h"
+
+
+def _plain(error: BaseException) -> str:
+    """A message as it is: nothing in it is markup."""
+    lines = str(error).splitlines() or [type(error).__name__]
+    return lines[0].replace("$", "\\$").replace("<", "&lt;")

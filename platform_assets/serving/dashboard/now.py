@@ -1,0 +1,110 @@
+"""*Now*: what is happening this minute, and how far behind it this page is."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import polars as pl
+import streamlit as st
+
+from partitions import Window
+from platform_assets.serving import questions
+from platform_assets.serving.dashboard import charts, filters
+from platform_assets.serving.dashboard.layout import Figure, figures, page, section, since, told, whole
+from platform_assets.serving.dashboard.source import Source
+
+_SPANS = {"30m": timedelta(minutes=30), "2h": timedelta(hours=2), "12h": timedelta(hours=12)}
+_SPAN_NAMES = {"30m": "30 minutes", "2h": "2 hours", "12h": "12 hours"}
+_FRESH = timedelta(minutes=2)
+_MOST_NAMES = 12
+
+
+def show() -> None:
+    """The page."""
+    page("Now", "What people are doing at this moment. The page renews itself every two seconds.", _body)
+
+
+def _body(source: Source) -> None:
+    now = source.now()
+    with st.container(horizontal=True):
+        span = filters.switch("Look back", list(_SPANS), "span", named=_SPAN_NAMES.__getitem__)
+        found = questions.platforms(source.catalog, Window(now - _SPANS["12h"], now + timedelta(minutes=1)))
+        platform = filters.only("Platform", found, "platform")
+    _live(source, _SPANS[span], platform)
+
+
+@st.fragment(run_every="2s")
+def _live(source: Source, span: timedelta, platform: str | None) -> None:
+    with told():
+        _figures(source, platform)
+    with section("Events a minute"):
+        _per_minute(source, span, platform)
+    with section("What they did"):
+        _by_name(source, span, platform)
+
+
+def _figures(source: Source, platform: str | None) -> None:
+    now = source.now()
+    end = now + timedelta(minutes=1)
+    hour = Window(now - timedelta(hours=1), end)
+    passive = source.settings.passive_events
+    windows = [Window(now - timedelta(minutes=minutes), end) for minutes in (5, 30)]
+    five, thirty = questions.active_persons(source.catalog, windows, passive, platform)
+    names = questions.events_by_name(source.catalog, hour, platform)
+    converted = int(names.filter(pl.col("event_name").is_in(questions.CONVERSIONS))["events"].sum())
+    fresh = questions.freshness(source.catalog, now)
+    figures(
+        [
+            Figure("Active, last 5 min", whole(five), state="open", explained="Persons, not devices (semantics 5)."),
+            Figure("Active, last 30 min", whole(thirty), state="open"),
+            Figure(
+                "Conversions, last hour",
+                whole(converted),
+                state="open",
+                explained=f"Events named {', '.join(sorted(questions.CONVERSIONS))}.",
+            ),
+            Figure("Newest event", f"{since(fresh.newest_event, now)} ago", explained="By the time it happened."),
+            Figure(
+                "Complete up to",
+                "–" if fresh.watermark is None else f"{fresh.watermark.astimezone(source.zone):%H:%M:%S}",
+                explained="The watermark: before it, only late events are missing. After it, everything is open.",
+            ),
+        ]
+    )
+    if fresh.newest_arrival is None:
+        st.info("No event has come yet. Produce some: `headwater simulate live --rate 5`.")
+    elif now - fresh.newest_arrival > _FRESH:
+        ago = since(fresh.newest_arrival, now)
+        st.warning(f"Nothing has come for {ago}. Is traffic flowing, and the daemon running? *Health* says more.")
+    elif fresh.behind:
+        st.caption(f"These numbers are {fresh.behind} micro-batches behind the events.")
+
+
+def _per_minute(source: Source, span: timedelta, platform: str | None) -> None:
+    now = source.now()
+    window = Window(now - span, now + timedelta(minutes=1))
+    found = questions.events_per_minute(source.catalog, window, platform)
+    if found.is_empty():
+        st.info("No event happened in this time: look further back.")
+        return
+    first, last = (
+        moment.astimezone(source.zone).replace(tzinfo=None, microsecond=0) for moment in (window.start, window.end)
+    )
+    order = found["platform"].unique().sort().to_list()
+    chart = charts.minutes(charts.clocked(found, source.zone, "minute"), first, last, order)
+    charts.draw(chart, "Events by minute and platform")
+
+
+def _by_name(source: Source, span: timedelta, platform: str | None) -> None:
+    now = source.now()
+    found = questions.events_by_name(source.catalog, Window(now - span, now + timedelta(minutes=1)), platform)
+    if found.is_empty():
+        st.info("No event happened in this time: look further back.")
+        return
+    st.caption("Events in this time by name; conversions in orange.")
+    top = found.head(_MOST_NAMES)
+    charts.draw(
+        charts.ranked(top, "event_name", "events", "events", questions.CONVERSIONS),
+        "Events by name",
+        height=40 + 28 * top.height,
+    )

@@ -1,0 +1,77 @@
+"""*Retention*: of those who began in a time, how many came back."""
+
+from __future__ import annotations
+
+import polars as pl
+import streamlit as st
+
+from platform_assets.serving import questions
+from platform_assets.serving.dashboard import charts, comparisons, filters
+from platform_assets.serving.dashboard.layout import Figure, Nothing, beginning, figures, page, section, share, whole
+from platform_assets.serving.dashboard.source import Source
+
+_MOST_COHORTS = 30
+
+
+def show() -> None:
+    """The page."""
+    page("Retention", "Of the people who began in a week or month, how many came back later.", _body)
+
+
+def _body(source: Source) -> None:
+    offered = questions.metric_tables(source.catalog, "retention")
+    names = sorted(offered, reverse=True)  # by week before by month
+    with st.container(horizontal=True):
+        chosen = filters.one_of("Retention", names, "retention", named=filters.readable)
+        first, last = filters.days(source, default="90d")
+    st.caption(beginning(offered[chosen].description))
+    found = questions.retention(source.catalog, offered[chosen], first, last).drop_nulls("cohort_size")
+    if found.is_empty():
+        msg = "No cohort that began in these days has ended yet: choose more days."
+        raise Nothing(msg)
+    averaged = average(found)
+    _figures(found, averaged)
+    with section("Cohorts", "A row a cohort, with its size. Grey cells have not ended yet: they have no number."):
+        _cells(found)
+    if averaged.height > 1:
+        with section("All cohorts together", "Of all whose interval has ended; each cohort weighs as its size."):
+            drawn = averaged.with_columns(interval=pl.col("interval").cast(pl.String))
+            charts.draw(
+                charts.ranked(drawn.with_columns(percent=pl.col("share") * 100), "interval", "percent", "% came back"),
+                "Share that came back, by interval",
+                height=40 + 30 * drawn.height,
+            )
+
+
+def average(found: pl.DataFrame) -> pl.DataFrame:
+    """All cohorts together, of cells that are complete: ``interval``, ``persons``, ``of`` how many, ``share``."""
+    summed = (
+        found.filter("is_complete")
+        .group_by("interval")
+        .agg(pl.col("persons").sum(), of=pl.col("cohort_size").sum())
+        .sort("interval")
+    )
+    return summed.with_columns(share=pl.col("persons") / pl.col("of"))
+
+
+def _figures(found: pl.DataFrame, averaged: pl.DataFrame) -> None:
+    sizes = found.unique("day")["cohort_size"]
+    state = "open" if (found["state"] == "open").any() else found["state"].max()
+    shown = [
+        Figure("Cohorts", whole(len(sizes))),
+        Figure("People in them", whole(int(sizes.sum())), explained="A person counts in each cohort they are in."),
+    ]
+    for row in averaged.filter(pl.col("interval").is_in([1, 2])).iter_rows(named=True):
+        explained = f"{row['persons']:,} of {row['of']:,}, of all cohorts whose interval has ended."
+        shown.append(
+            Figure(f"Back in interval {row['interval']}", share(row["share"]), state=str(state), explained=explained)
+        )
+    figures(shown)
+
+
+def _cells(found: pl.DataFrame) -> None:
+    days = found["day"].unique().sort().tail(_MOST_COHORTS)
+    label = pl.format("{} · {}", pl.col("day").dt.strftime("%-d %b %Y"), charts.grouped("cohort_size"))
+    told = found.filter(pl.col("day").is_in(days.implode())).with_columns(cohort=label).sort("day", "interval")
+    cohorts = told["cohort"].unique(maintain_order=True).to_list()
+    charts.draw(comparisons.cells(told, cohorts), "Share that came back by cohort and interval", 60 + 34 * len(cohorts))

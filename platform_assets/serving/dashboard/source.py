@@ -1,0 +1,54 @@
+"""What the pages read from: one catalog for all of them and for everybody who looks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
+
+import streamlit as st
+
+from platform_assets.definitions import tables
+from platform_assets.serving.catalog import Catalog
+from resources.lake import Lake
+from resources.settings import Settings
+
+
+@dataclass(frozen=True)
+class Source:
+    """A lake's tables, and the settings that they are read by.
+
+    Attributes:
+        catalog: The tables.
+        settings: Reporting timezone, passive events.
+    """
+
+    catalog: Catalog
+    settings: Settings
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The reporting timezone."""
+        return self.settings.zone
+
+    def now(self) -> datetime:
+        """The wall clock, UTC."""
+        return datetime.now(UTC)
+
+
+@st.cache_resource(show_spinner=False)
+def opened() -> Source:
+    """The lake that the environment names, with its tables opened: the first page is as fast as the later ones.
+
+    Raises:
+        NotReadable: The lake cannot be read where it is.
+        pydantic.ValidationError: A setting is not what it should be.
+    """
+    settings = Settings()
+    catalog = Catalog(Lake.from_settings(settings), tables())
+    for name in catalog.tables:
+        try:
+            catalog.handle(name)
+        except FileNotFoundError:
+            continue  # the page that needs it says so
+    return Source(catalog, settings)

@@ -1,0 +1,216 @@
+"""The pages without a browser: what they show of a filled lake, of one without rows, and where there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from importlib import import_module
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import polars as pl
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from benchmarks.gold_year import fill
+from platform_assets.definitions import create_tables
+from platform_assets.serving.dashboard import app, charts, funnels, health, layout, retention, revenue
+from platform_assets.serving.dashboard.source import opened
+from resources.lake import Lake
+from resources.settings import environment_name
+
+PAGES = ("now", "growth", "retention", "funnels", "experiments", "revenue", "why", "health")
+DAYS, USERS = 40, 300
+
+
+@pytest.fixture(scope="module")
+def lake_of_forty_days(tmp_path_factory: pytest.TempPathFactory) -> str:
+    lake = Lake(str(tmp_path_factory.mktemp("dashboard") / "lake"))
+    now = datetime.now(UTC).replace(hour=12, minute=0, second=0, microsecond=0)
+    fill(lake, now, DAYS, USERS, events_a_day=2_000)
+    return lake.url
+
+
+@pytest.fixture(autouse=True)
+def fresh() -> Iterator[None]:
+    opened.clear()
+    yield
+    opened.clear()
+
+
+@pytest.fixture
+def filled(lake_of_forty_days: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(environment_name("lake_url"), lake_of_forty_days)
+
+
+def shown(page: str, **query: str | list[str]) -> AppTest:
+    """A page, with what its address says."""
+
+    def script(module: str) -> None:
+        from importlib import import_module
+
+        import_module(module).show()
+
+    module = import_module(f"platform_assets.serving.dashboard.{page}").__name__
+    test = AppTest.from_function(script, kwargs={"module": module}, default_timeout=60)
+    for name, value in query.items():
+        test.query_params[name] = value
+    test.run()
+    assert not test.exception, test.exception[0].message
+    return test
+
+
+def figures(test: AppTest) -> dict[str, str]:
+    return {metric.label: metric.value for metric in test.metric}
+
+
+def labels(test: AppTest) -> str:
+    return " ".join(figures(test))
+
+
+@pytest.mark.usefixtures("filled")
+@pytest.mark.parametrize("page", PAGES)
+def test_every_page_shows_figures_and_no_error(page: str) -> None:
+    test = shown(page)
+    assert test.title[0].value
+    assert len(test.metric) >= 4
+    assert not test.error
+    assert "final: it stays as it is" in test.caption[-1].value
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_over_tables_without_rows_says_so(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lake = Lake(str(tmp_path / "lake"))
+    create_tables(lake)
+    monkeypatch.setenv(environment_name("lake_url"), lake.url)
+    test = shown(page)
+    assert not test.error
+    assert any("yet" in box.value or "No " in box.value for box in (*test.info, *test.warning))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_without_a_lake_says_what_to_do(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(environment_name("lake_url"), str(tmp_path / "none"))
+    test = shown(page)
+    assert any("make up" in box.value for box in test.info)
+    assert not test.metric
+
+
+def test_a_lake_that_cannot_be_read_is_an_error_for_people(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(environment_name("lake_url"), "s3://bucket/lake")
+    [box] = shown("growth").error
+    assert "object store" in box.value
+
+
+def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(environment_name("reporting_timezone"), "Mars/Olympus")
+    [box] = shown("growth").error
+    assert "reporting_timezone" in box.value
+
+
+@pytest.mark.usefixtures("filled")
+def test_growth_compares_the_newest_day_that_has_ended_with_its_weekday_before() -> None:
+    yesterday = datetime.now(UTC).date() - timedelta(days=1)
+    told = figures(shown("growth"))
+    assert f"DAU, {layout.day_name(yesterday)} ◐" in told
+    assert told["Stickiness ◐"].endswith("%")
+
+
+@pytest.mark.usefixtures("filled")
+def test_filters_come_from_the_address() -> None:
+    test = shown("growth", by="Country", count="MAU", period="7 days")
+    assert any("Active people by country" in header.value for header in test.subheader)
+    assert test.multiselect[0].value == ["US", "DE", "IN", "GB"]
+    test.multiselect[0].set_value(["BR"]).run()
+    assert not test.exception
+
+
+@pytest.mark.usefixtures("filled")
+def test_days_may_be_chosen_one_by_one() -> None:
+    last = datetime.now(UTC).date() - timedelta(days=20)
+    test = shown("revenue", period="From – to", days=[str(last - timedelta(days=1)), str(last)])
+    assert test.date_input[0].value == (last - timedelta(days=1), last)
+    two = int(figures(test)["Orders ◐"].replace(",", ""))
+    one = int(figures(shown("revenue", period="From – to", days=[str(last), str(last)]))["Orders ◐"].replace(",", ""))
+    assert 0 < one < two
+
+
+@pytest.mark.usefixtures("filled")
+def test_a_funnel_is_built_on_the_fly_and_has_as_many_as_were_counted_by_hand() -> None:
+    test = shown("funnels", view="Build one", steps=["page_viewed", "app_opened"], order="In any order")
+    source = opened()
+    newest = datetime.now(UTC).date()
+    query = "SELECT count(DISTINCT raw_id) FROM gold.fact_events WHERE event_date >= ? AND event_name IN (?, ?)"
+    counted = source.catalog.sql(query, [newest - timedelta(days=6), "page_viewed", "app_opened"]).item()
+    assert figures(test)["Entered ○"] == f"{counted:,}"
+    test = shown("funnels", view="Build one", steps=["page_viewed"])
+    assert any("at least two steps" in box.value for box in test.info)
+
+
+@pytest.mark.usefixtures("filled")
+def test_a_funnel_apart_has_a_column_of_times_for_each_platform() -> None:
+    times = shown("funnels", of="Each apart").dataframe[0].value
+    assert set(times.columns) == {"step", "web", "ios", "android"}
+
+
+@pytest.mark.usefixtures("filled")
+def test_why_tells_what_a_number_was_and_because_of_what_it_changed() -> None:
+    test = shown("why")
+    assert "first published as 300" in test.info[0].value
+    assert "late events" in test.info[0].value
+    assert test.dataframe[0].value["because of"].str.contains("late events").any()
+
+
+@pytest.mark.usefixtures("filled")
+def test_the_app_opens_on_now(lake_of_forty_days: str) -> None:
+    test = AppTest.from_file(app.__file__, default_timeout=60).run()
+    assert lake_of_forty_days
+    assert not test.exception
+    assert test.title[0].value == "Now"
+
+
+def test_a_funnel_of_all_is_the_sum_of_its_parts() -> None:
+    rows = [
+        ("web", 1, "a", 10, 1.0, 1.0, None),
+        ("web", 2, "b", 5, 0.5, 0.5, 10.0),
+        ("ios", 1, "a", 30, 1.0, 1.0, None),
+        ("ios", 2, "b", 15, 0.5, 0.5, 30.0),
+    ]
+    names = ["breakdown", "step", "name", "persons", "from_first", "from_previous", "mean_seconds"]
+    first, last = funnels.together(pl.DataFrame(rows, schema=names, orient="row")).iter_rows(named=True)
+    assert (first["persons"], first["mean_seconds"]) == (40, None)
+    assert (last["persons"], last["from_first"], last["mean_seconds"]) == (20, 0.5, 25.0)
+
+
+def test_retention_of_all_leaves_out_what_has_not_ended() -> None:
+    rows = [(0, 100, 100, True), (1, 40, 100, True), (0, 50, 50, True), (1, None, 50, False)]
+    found = pl.DataFrame(rows, schema=["interval", "persons", "cohort_size", "is_complete"], orient="row")
+    assert retention.average(found).rows() == [(0, 150, 150, 1.0), (1, 40, 100, 0.4)]
+
+
+def test_revenue_names_the_newest_cohorts_and_gathers_the_others() -> None:
+    months = [date(2026, m, 1) for m in range(1, 8)] + [None]
+    rows = [{"month": date(2026, 7, 1), "cohort_month": m, "net": Decimal(1), "orders": 1} for m in months]
+    told = revenue.cohorts_named(pl.DataFrame(rows))
+    assert dict(told.select("cohort", "net").iter_rows())["earlier"] == 3
+    assert told["cohort"].to_list() == ["earlier", "Apr 2026", "May 2026", "Jun 2026", "Jul 2026", "nobody named"]
+
+
+def test_reasons_are_told_without_what_the_parser_said() -> None:
+    rows = [("q", "not_json:a", 2), ("q", "not_json:b", 3), ("q", "no_actor", 4)]
+    found = pl.DataFrame(rows, schema=["table", "reason", "records"], orient="row")
+    assert health.reasons(found).rows() == [("not_json", 5), ("no_actor", 4)]
+
+
+def test_instants_are_drawn_by_the_clock_of_the_reporting_timezone() -> None:
+    frame = pl.DataFrame({"day": [date(2026, 3, 1)], "at": [datetime(2026, 3, 1, 23, 30, tzinfo=UTC)]})
+    told = charts.clocked(frame, ZoneInfo("Asia/Kolkata"), "day", "at").row(0)
+    assert told == (datetime(2026, 3, 1), datetime(2026, 3, 2, 5))  # noqa: DTZ001 - as Vega draws it
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"), [(None, "–"), (9.4, "9 s"), (75, "1 min 15 s"), (3600, "1 h 0 min"), (90_000, "1 d 1 h")]
+)
+def test_durations_have_two_units(seconds: float | None, told: str) -> None:
+    assert layout.duration(seconds) == told
