@@ -1,4 +1,4 @@
-"""`headwater dashboard`, `api`, `sql` and `warehouse`: the lake read by people, other programs, and those who know SQL."""
+"""`headwater dashboard`, `api`, `sql`, `warehouse`: the lake read by people, by programs, and by SQL."""
 
 from __future__ import annotations
 
