@@ -106,9 +106,13 @@ def _failing(
             continue
         cause = f"check:{evaluation.table}:{evaluation.check}"
         member = evaluation.partition or _ALL_OF_IT
-        failing.setdefault(cause, {}).pop(member, None)
+        members = failing.setdefault(cause, {})
+        members.pop(member, None)
+        if evaluation.newest_only:
+            for earlier in [known for known in members if known < member]:
+                del members[earlier]
         if not evaluation.passed:
-            failing[cause][member] = evaluation.at
+            members[member] = evaluation.at
             newest[cause] = evaluation
     return failing, newest
 

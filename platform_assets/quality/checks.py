@@ -25,7 +25,7 @@ from platform_assets.bronze import dead_letters, landed_files, oltp_changes
 from platform_assets.bronze import records as received
 from platform_assets.ops import computations
 from platform_assets.platform import Platform
-from platform_assets.quality.evaluations import DUE, Measures, Pillar, sum_of
+from platform_assets.quality.evaluations import DUE, Measures, Pillar, of_newest_only, sum_of
 from platform_assets.semantics.lateness import share_still_expected
 from platform_assets.semantics.privacy import holds_address
 from platform_assets.semantics.watermark import is_final
@@ -157,7 +157,7 @@ class Check:
             name: value if isinstance(value, dg.MetadataValue) else dg.MetadataValue.text(str(value))
             for name, value in verdict.metadata.items()
         }
-        return {**measures.metadata(), **more}
+        return {**measures.metadata(), **(of_newest_only() if self.newest_only else {}), **more}
 
     def evaluation(self, verdict: Verdict, partition: str | None) -> AssetCheckEvaluation:
         """The event that tells Dagster what was seen of one partition, or of the whole table."""
