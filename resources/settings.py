@@ -255,6 +255,13 @@ class Settings(BaseSettings):
         "budget (docs/operations.md).",
     )
 
+    completeness_share: float = Field(
+        default=0.95,
+        ge=0,
+        le=1,
+        description="Least share of an hour's events that should be in when it falls due; less is a warning.",
+    )
+
     @field_validator("alert_urls")
     @classmethod
     def _known_severities(cls, value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:

@@ -107,12 +107,14 @@ def _failing(
             continue
         cause = f"check:{evaluation.table}:{evaluation.check}"
         member = evaluation.partition or _ALL_OF_IT
-        failing.setdefault(cause, {}).pop(member, None)
-        if evaluation.passed and evaluation.check in ANOMALIES:
-            # An hour that was an anomaly stays one: what is told ends with a later hour that is as expected.
-            failing[cause] = {known: at for known, at in failing[cause].items() if known > member}
+        members = failing.setdefault(cause, {})
+        members.pop(member, None)
+        # An hour that was an anomaly stays one: what is told ends with a later hour that is as expected.
+        if evaluation.newest_only or (evaluation.passed and evaluation.check in ANOMALIES):
+            for earlier in [known for known in members if known < member]:
+                del members[earlier]
         if not evaluation.passed:
-            failing[cause][member] = evaluation.at
+            members[member] = evaluation.at
             newest[cause] = evaluation
     return failing, newest
 

@@ -387,13 +387,7 @@ class _Comparison:
     def _arrivals_since(self, start: datetime) -> pl.DataFrame:
         """When the events of hours from an instant on came: ``event_hour``, ``ingestion_hour``, ``events``."""
         if self._arrivals is None or start < self._arrivals[0]:
-            # Clocks that are ahead bring an event before its time, by minutes.
-            is_near = pl.col("ingestion_date") >= start.date() - timedelta(days=1)
-            came = self._platform.lake.scan(outcomes.TABLE).filter(
-                is_near, pl.col("event_hour") >= start, outcome="silver"
-            )
-            counted = came.group_by("event_hour", "ingestion_hour").agg(events=pl.col("records").sum()).collect()
-            self._arrivals = (start, counted)
+            self._arrivals = (start, outcomes.arrivals_since(self._platform.lake, start))
         return self._arrivals[1]
 
 

@@ -21,16 +21,18 @@ import polars as pl
 from dagster import AssetCheckEvaluation
 from pandera.config import ValidationDepth, config_context
 
-from partitions import Partitions, Window
+from partitions import Partitions, Window, floor_hour
 from platform_assets.bronze import dead_letters, landed_files, oltp_changes
 from platform_assets.bronze import records as received
 from platform_assets.changes.dimensions import DIMENSIONS
 from platform_assets.ops import computations
 from platform_assets.platform import Platform
 from platform_assets.quality.conservation import CONSERVATIONS, Conservation, Finding
-from platform_assets.quality.evaluations import DUE, Measures, Pillar, sum_of
+from platform_assets.quality.evaluations import DUE, Measures, Pillar, of_newest_only, sum_of
 from platform_assets.quality.references import orphans
+from platform_assets.semantics.lateness import share_still_expected
 from platform_assets.semantics.privacy import holds_address
+from platform_assets.semantics.watermark import is_final
 from platform_assets.silver import events, outcomes, quarantine, row_changes, touched_hours
 from platform_assets.streams.stream import EVENT_STREAMS
 from platform_assets.table import Table, contract
@@ -47,6 +49,9 @@ _AT_ONCE = 2_000_000
 """Most rows that are judged together, so that a check of a long range stays within memory."""
 EVER = Window(datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC))
 """The window that a table without partitions is judged by."""
+
+_PAST_HOURS = 168
+"""How many hours before one tell how late its events come: a week of them."""
 
 
 @dataclass(frozen=True)
@@ -158,7 +163,7 @@ class Check:
             name: value if isinstance(value, dg.MetadataValue) else dg.MetadataValue.text(str(value))
             for name, value in verdict.metadata.items()
         }
-        return {**measures.metadata(), **more}
+        return {**measures.metadata(), **(of_newest_only() if self.newest_only else {}), **more}
 
     def evaluation(self, verdict: Verdict, partition: str | None) -> AssetCheckEvaluation:
         """The event that tells Dagster what was seen of one partition, or of the whole table."""
@@ -461,6 +466,31 @@ def is_there(platform: Platform, table: Table, window: Window) -> Verdict:
     return Verdict.of_wrong(_seconds_short(window, reached) if touched else 0, "seconds", told)
 
 
+def is_complete(platform: Platform, table: Table, window: Window) -> Verdict:
+    """Whether about all events of an hour are in, by the watermark and by how late those of past hours came.
+
+    How many an hour will have is not known; what share of them is in is told by the hours before it that are final:
+    that which they had in when the watermark was as far past their end (`semantics.lateness`). Where none of a week of
+    them is final, nothing can be told, and nothing is warned of.
+    """
+    watermark, lateness = platform.watermark(), platform.settings.allowed_lateness
+    if watermark is None:
+        return Verdict(passed=True, description="no event was ever taken in: there is nothing to tell it by")
+    share: float | None = 1.0
+    if not is_final(window.end, watermark, lateness):
+        latest = floor_hour(min(window.start, watermark - lateness))
+        starts = [latest - timedelta(hours=back) for back in range(1, _PAST_HOURS + 1)]
+        arrivals = outcomes.arrivals_since(platform.lake, starts[-1])
+        past = [(start, start + timedelta(hours=1)) for start in starts]
+        late = share_still_expected(arrivals, past, watermark - window.end)
+        share = None if late is None else 1 - late
+    if share is None:
+        return Verdict(passed=True, description=f"no hour of the {_PAST_HOURS} before {latest} has an event")
+    least = platform.settings.completeness_share
+    told = f"about {share:.1%} of its events are in; the watermark is at {watermark}"
+    return Verdict(passed=share >= least, description=told, observed=share, least=least, unit="share of events")
+
+
 def bad_rows_check(table: Table) -> Check:
     """The check that warns of quarantined rows, of a feed's table."""
     usable = "No row of the files that stand for the day is in quarantine."
@@ -546,6 +576,18 @@ def checks_of(tables: Sequence[Table]) -> list[Check]:
     ]
     one_time = "No event id stands for events of different times."
     warn = dg.AssetCheckSeverity.WARN
+    all_in = "About all events of the hour are in, by the watermark and by how late those of past hours came."
+    made.append(
+        Check(
+            events.TABLE,
+            "completeness",
+            is_complete,
+            all_in,
+            severity=warn,
+            newest_only=True,
+            pillar="completeness",
+        )
+    )
     made.append(Check(events.TABLE, "id_conflicts", has_no_id_conflict, one_time, severity=warn, pillar="uniqueness"))
     return made
 

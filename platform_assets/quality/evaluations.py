@@ -47,6 +47,7 @@ _SEVERITY: dict[dg.AssetCheckSeverity, Severity] = {
     dg.AssetCheckSeverity.ERROR: "error",
 }
 _SUM_OF = "partitions judged"
+_NEWEST_ONLY = "newest partition only"
 _METADATA: dict[str, tuple[str, type[str] | type[float] | type[int]]] = {
     "pillar": ("pillar", str),
     "observed": ("observed", float),
@@ -126,6 +127,7 @@ class Evaluation:
         at: When.
         measures: The same in numbers.
         is_sum: Whether it only sums up a range, each partition of which has an evaluation of its own.
+        newest_only: Whether the check asks about the newest partition only: what it said of earlier ones is over.
     """
 
     number: int
@@ -138,7 +140,13 @@ class Evaluation:
     description: str
     at: datetime
     measures: Measures
-    is_sum: bool
+    is_sum: bool = False
+    newest_only: bool = False
+
+
+def of_newest_only() -> dict[str, dg.MetadataValue]:
+    """The metadata that says of an evaluation that nobody asks about earlier partitions any more."""
+    return {_NEWEST_ONLY: dg.MetadataValue.bool(True)}
 
 
 def sum_of(partitions: int) -> dict[str, dg.MetadataValue]:
@@ -202,4 +210,5 @@ def _evaluation(record: dg.EventLogRecord, told: AssetCheckEvaluation) -> Evalua
         at=datetime.fromtimestamp(entry.timestamp, UTC),
         measures=Measures.of(told.metadata),
         is_sum=_SUM_OF in told.metadata,
+        newest_only=_NEWEST_ONLY in told.metadata,
     )

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import polars as pl
 
 from platform_assets.bronze.records import COORDINATES
 from platform_assets.table import TIMESTAMP, Column, Table
+from resources.lake import Lake
 
 OUTCOMES = ("silver", "duplicate", "quarantined", "dead_lettered")
 
@@ -126,3 +127,11 @@ def transform(judged: Tallies, added: pl.DataFrame, removed: pl.DataFrame, silve
         )
         .select(TABLE.schema.names())
     )
+
+
+def arrivals_since(lake: Lake, start: datetime) -> pl.DataFrame:
+    """When the events of hours from an instant on came: ``event_hour``, ``ingestion_hour``, ``events`` (signed)."""
+    # Clocks that are ahead bring an event before its time, by minutes.
+    is_near = pl.col("ingestion_date") >= start.date() - timedelta(days=1)
+    came = lake.scan(TABLE).filter(is_near, pl.col("event_hour") >= start, outcome="silver")
+    return came.group_by("event_hour", "ingestion_hour").agg(events=pl.col("records").sum()).collect()
