@@ -383,8 +383,11 @@ def _not_as_computed(
         except (VersionGone, FileNotFoundError):
             is_off[version] = None
     days = set(off["day"])
-    right = {day for day in days if any(day not in (is_off[v] or days) for v in read[day])}
-    waiting = sorted(day for day in days - right if not read[day] or is_off[read[day][-1]] is None)
+    told = {day: [is_off[version] for version in read[day]] for day in days}
+    right = {
+        day for day, offs in told.items() if any(off_then is not None and day not in off_then for off_then in offs)
+    }
+    waiting = sorted(day for day in days - right if not told[day] or told[day][-1] is None)
     return off.filter(~pl.col("day").is_in([*right, *waiting])), waiting
 
 
