@@ -32,7 +32,6 @@ from platform_assets.ops import computations
 from platform_assets.platform import Platform
 from platform_assets.restatement import stale_hours
 from platform_assets.semantics.activity import is_activity
-from platform_assets.semantics.conversions import MODELS
 from platform_assets.semantics.events import is_of_people
 from platform_assets.silver import activity_hours, events, row_changes, touched_hours
 from platform_assets.silver import orders as standing_orders
@@ -241,7 +240,7 @@ def credit_given(platform: Platform, window: Window) -> Finding:
         models=pl.len(), amounts=pl.col("amount").n_unique(), least=pl.col("credit").min(), most=pl.col("credit").max()
     )
     is_whole = (
-        (pl.col("models") == len(MODELS))
+        (pl.col("models") == len(set(conversions.SPEC.models)))
         & (pl.col("amounts") == 1)
         & pl.all_horizontal((pl.col("least", "most") - 1).abs() <= _WHOLE)
     )
