@@ -32,7 +32,6 @@ from platform_assets.ops import computations
 from platform_assets.platform import Platform
 from platform_assets.restatement import stale_hours
 from platform_assets.semantics.activity import is_activity
-from platform_assets.semantics.conversions import MODELS
 from platform_assets.semantics.events import is_of_people
 from platform_assets.silver import activity_hours, events, row_changes, touched_hours
 from platform_assets.silver import orders as standing_orders
@@ -241,7 +240,7 @@ def credit_given(platform: Platform, window: Window) -> Finding:
         models=pl.len(), amounts=pl.col("amount").n_unique(), least=pl.col("credit").min(), most=pl.col("credit").max()
     )
     is_whole = (
-        (pl.col("models") == len(MODELS))
+        (pl.col("models") == len(set(conversions.SPEC.models)))
         & (pl.col("amounts") == 1)
         & pl.all_horizontal((pl.col("least", "most") - 1).abs() <= _WHOLE)
     )
@@ -383,8 +382,11 @@ def _not_as_computed(
         except (VersionGone, FileNotFoundError):
             is_off[version] = None
     days = set(off["day"])
-    right = {day for day in days if any(day not in (is_off[v] or days) for v in read[day])}
-    waiting = sorted(day for day in days - right if not read[day] or is_off[read[day][-1]] is None)
+    told = {day: [is_off[version] for version in read[day]] for day in days}
+    right = {
+        day for day, offs in told.items() if any(off_then is not None and day not in off_then for off_then in offs)
+    }
+    waiting = sorted(day for day in days - right if not told[day] or told[day][-1] is None)
     return off.filter(~pl.col("day").is_in([*right, *waiting])), waiting
 
 

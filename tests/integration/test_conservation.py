@@ -88,7 +88,7 @@ CASES = (
     (fact_events.TABLE, HOURS, "event_id = 'e0004'", "7 events above, 7 told; 0 hours differ"),
     (activity_hours.TABLE, HOURS, "raw_id = 'u:anna'", "6 events above, 6 told; 0 hours differ"),
     (live_metrics.TABLE, HOURS, "platform = 'ios'", "7 events above, 7 told; 0 minutes differ"),
-    (active_users.TABLE, DAYS, None, "4 persons of 2 days told; 0 days differ"),
+    (active_users.TABLE, DAYS, None, "3 persons of 2 days told; 0 days differ"),
     (active_users_by_slice.TABLE, DAYS, "value = 'ios'", None),
     (conversions.TABLE, DAYS, "model = 'linear' AND touch = 1", "1 orders; of 0 a model gives more or less than all"),
 )
@@ -105,7 +105,7 @@ def test_what_is_taken_away_is_missed(
     if rows is not None:
         handle.delete(rows)
     else:
-        handle.update({"mau": "mau + 1"}, f"day = '{DAY}'")
+        handle.update({"mau": "mau + 1"}, predicate=f"day = '{DAY}'")
     assert not judged(where, table, window).passed
 
 
@@ -169,7 +169,7 @@ def money(shop: Shop) -> Verdict:
 
 def test_revenue_is_that_of_the_orders(shop: Shop) -> None:
     assert money(shop).description == "3 orders told; 0 days differ"
-    shop.lake.open(revenue.TABLE).update({"sales": "sales + 1"}, "currency = 'USD'")
+    shop.lake.open(revenue.TABLE).update({"sales": "sales + 1"}, predicate="currency = 'USD'")
     assert money(shop).description == "3 orders told; 1 days differ"
 
 
