@@ -81,6 +81,7 @@ class Options:
         postgres_port: Port of the embedded database, on loopback.
         registry_port: Port of the embedded schema registry, on loopback.
         metrics_port: Port of the metrics for Prometheus, on the web UI's address.
+        dashboard_port: Port of the dashboard, on the web UI's address.
         database: Whether to start the embedded database, where the settings name no other.
         rate: Simulated events per second; 0 for none.
         simulate: Send simulated traffic to a Kafka of your own, too.
@@ -95,6 +96,7 @@ class Options:
     postgres_port: int = 5433
     registry_port: int = 8081
     metrics_port: int = 9464
+    dashboard_port: int = 8501
     database: bool = True
     rate: float = 2.0
     simulate: bool = False
@@ -308,6 +310,7 @@ def refuse_where_it_cannot(stack: Stack, options: Options, *, embedded: bool) ->
     wanted = [
         (options.host, options.port, "PORT", "the web UI"),
         (options.host, options.metrics_port, "METRICS_PORT", "the metrics"),
+        (options.host, options.dashboard_port, "DASHBOARD_PORT", "the dashboard"),
     ]
     if embedded:
         wanted.append((LOOPBACK, options.kafka_port, "KAFKA_PORT", "the broker"))
@@ -449,6 +452,7 @@ class _Running:
         self._await_web(web_began)
         metrics_began = time.monotonic()
         self._start_metrics()
+        self._start_dashboard()
         self._start_daemon()
         if self._settings.oltp_url is not None and self._settings.oltp_changes_topic is not None:
             self._start_relay()
@@ -456,6 +460,7 @@ class _Running:
             self._start_traffic()
             self._deliver()
         self._await_metrics(metrics_began)
+        self._await_dashboard(metrics_began)
         self._say_where(time.monotonic() - began)
 
     def _make_instance(self) -> None:
@@ -490,6 +495,7 @@ class _Running:
         self._stop_child("relay", 10)
         self._stop_child("daemon", 5)
         self._stop_child("metrics", 2)
+        self._stop_child("dashboard", 2)
         if "code" in self._children:
             self._cancel_runs()
         self._stop_child("web", 3)
@@ -661,6 +667,23 @@ class _Running:
                 lambda: None if b"metrics on " in metrics.said() else "it does not listen yet", _READY_SECONDS
             )
         self._told.ready("metrics", f"http://{self._options.host}:{self._options.metrics_port}/metrics", began)
+
+    def _start_dashboard(self) -> None:
+        """Start the dashboard, and do not wait for it."""
+        where = ("--host", self._options.host, "--port", str(self._options.dashboard_port))
+        self._child("dashboard", sys.executable, "-m", "local_stack.cli", "dashboard", *where).start()
+
+    def _await_dashboard(self, began: float) -> None:
+        def not_ready() -> str | None:
+            try:
+                with _DIRECTLY.open(f"http://{self._reached}:{self._options.dashboard_port}/_stcore/health", timeout=5):
+                    return None
+            except OSError:
+                return "it does not answer yet"
+
+        with self._told.starting("dashboard"):
+            self._children["dashboard"].await_ready(not_ready, _READY_SECONDS)
+        self._told.ready("dashboard", self._dashboard_url, began)
 
     def _start_traffic(self) -> None:
         from resources.kafka import KafkaSource  # noqa: PLC0415
@@ -843,8 +866,7 @@ class _Running:
 
     def _health(self) -> Any | None:
         """What the web server says of the code location and of the daemons; None where it does not answer."""
-        host = LOOPBACK if self._options.host in {"0.0.0.0", "::"} else self._options.host  # noqa: S104
-        url = f"http://{host}:{self._options.port}/graphql"
+        url = f"http://{self._reached}:{self._options.port}/graphql"
         body = json.dumps({"query": _HEALTH}).encode()
         request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
         try:
@@ -856,6 +878,7 @@ class _Running:
     def _say_where(self, seconds: float) -> None:
         console = self._told
         console.line("")
+        console.line(f"dashboard  {self._dashboard_url}")
         console.line(f"Dagster    {self._url}")
         console.line(f"lake       {self._settings.lake_url}")
         if self._database is not None:
@@ -880,6 +903,15 @@ class _Running:
     @property
     def _url(self) -> str:
         return f"http://{self._options.host}:{self._options.port}"
+
+    @property
+    def _dashboard_url(self) -> str:
+        return f"http://{self._options.host}:{self._options.dashboard_port}"
+
+    @property
+    def _reached(self) -> str:
+        """The address that this machine reaches the web UI and the dashboard at."""
+        return LOOPBACK if self._options.host in {"0.0.0.0", "::"} else self._options.host  # noqa: S104
 
     @property
     def _workspace(self) -> Path:

@@ -43,6 +43,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     command = [sys.executable, "-m", "local_stack.cli", "up", "--var", str(folder / "var"), "--port", str(port)]
     command += ["--kafka-port", str(free_port()), "--postgres-port", str(free_port())]
     command += ["--registry-port", str(free_port()), "--metrics-port", str(free_port())]
+    command += ["--dashboard-port", str(free_port())]
     command += ["--days", "3", "--persons", "300", "--rate", "5"]
     log = folder / "up.log"
     own = {name: value for name, value in os.environ.items() if not name.startswith(("HEADWATER_", "KAFKA_"))}

@@ -32,11 +32,11 @@ def lake_of_forty_days(tmp_path_factory: pytest.TempPathFactory) -> str:
     return lake.url
 
 
-@pytest.fixture(autouse=True)
-def fresh() -> Iterator[None]:
+@pytest.fixture
+def elsewhere() -> Iterator[None]:
     opened.clear()
     yield
-    opened.clear()
+    opened.clear()  # the filled lake is opened once for all who look at it
 
 
 @pytest.fixture
@@ -65,10 +65,6 @@ def figures(test: AppTest) -> dict[str, str]:
     return {metric.label: metric.value for metric in test.metric}
 
 
-def labels(test: AppTest) -> str:
-    return " ".join(figures(test))
-
-
 @pytest.mark.usefixtures("filled")
 @pytest.mark.parametrize("page", PAGES)
 def test_every_page_shows_figures_and_no_error(page: str) -> None:
@@ -79,30 +75,34 @@ def test_every_page_shows_figures_and_no_error(page: str) -> None:
     assert "final: it stays as it is" in test.caption[-1].value
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_a_page_over_tables_without_rows_says_so(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("elsewhere")
+def test_pages_over_tables_without_rows_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lake = Lake(str(tmp_path / "lake"))
     create_tables(lake)
     monkeypatch.setenv(environment_name("lake_url"), lake.url)
-    test = shown(page)
-    assert not test.error
-    assert any("yet" in box.value or "No " in box.value for box in (*test.info, *test.warning))
+    for page in PAGES:
+        test = shown(page)
+        assert not test.error, page
+        assert any("yet" in box.value or "No " in box.value for box in (*test.info, *test.warning)), page
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_a_page_without_a_lake_says_what_to_do(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("elsewhere")
+def test_pages_without_a_lake_say_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(environment_name("lake_url"), str(tmp_path / "none"))
-    test = shown(page)
-    assert any("make up" in box.value for box in test.info)
-    assert not test.metric
+    for page in PAGES:
+        test = shown(page)
+        assert any("make up" in box.value for box in test.info), page
+        assert not test.metric, page
 
 
+@pytest.mark.usefixtures("elsewhere")
 def test_a_lake_that_cannot_be_read_is_an_error_for_people(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(environment_name("lake_url"), "s3://bucket/lake")
     [box] = shown("growth").error
     assert "object store" in box.value
 
 
+@pytest.mark.usefixtures("elsewhere")
 def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(environment_name("reporting_timezone"), "Mars/Olympus")
     [box] = shown("growth").error

@@ -63,6 +63,7 @@ def stack(tmp_path: Path) -> Stack:
 def options(stack: Stack, port: int = 0, kafka_port: int = 0, days: int = 10) -> Options:
     ports = {"port": port or free_port(), "kafka_port": kafka_port or free_port()}
     ports |= {"postgres_port": free_port(), "registry_port": free_port(), "metrics_port": free_port()}
+    ports |= {"dashboard_port": free_port()}
     return Options(var=stack.var, days=days, **ports)
 
 
@@ -314,6 +315,7 @@ class Up:
         command = [sys.executable, "-m", "local_stack.cli", "up", "--var", str(stack.var), "--days", str(days)]
         ports = ["--port", str(port), "--kafka-port", str(kafka_port), "--postgres-port", str(free_port())]
         ports += ["--registry-port", str(free_port()), "--metrics-port", str(free_port())]
+        ports += ["--dashboard-port", str(free_port())]
         with self.said.open("wb") as said:
             self.process = subprocess.Popen(
                 [*command, *ports, "--persons", "300"], stdout=said, stderr=subprocess.STDOUT, start_new_session=True
