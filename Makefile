@@ -63,7 +63,7 @@ doctor: $(MADE) ## Look for damage in the lake (ARGS=--mend mends it)
 	@$(BIN)/headwater doctor $(STACK) $(ARGS)
 
 load: $(MADE) ## Load a file of your own events (FILE=events.csv MAPPING=mapping.yaml; docs/loading.md)
-	@$(BIN)/headwater load $(FILE) --mapping $(MAPPING) $(ARGS)
+	@$(BIN)/headwater load $(FILE) --mapping $(MAPPING) $(STACK) $(ARGS)
 
 late: $(MADE) ## Send one event of three days ago (DAYS=), and watch its days being restated
 	@$(BIN)/python -m local_stack.tour late $(STACK) $(if $(DAYS),--days $(DAYS))

@@ -25,6 +25,7 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 from rich.console import Console
 from rich.markup import escape
+from rich.padding import Padding
 from rich.table import Table as Shown
 
 from local_stack.stack import Stack, StackHeld, StackRefused
@@ -46,6 +47,9 @@ if TYPE_CHECKING:
 
 SMALL_BYTES = 16 * 2**20
 """A data file below this is counted as small."""
+
+_WIDE = 120
+"""Columns of a terminal that the table of figures needs; in a narrower one they are said line by line."""
 
 _COMMIT = re.compile(r"(\d{20})\.json")
 _CHECKPOINT = re.compile(r"(\d{20})\.checkpoint(\..+)?\.parquet")
@@ -356,6 +360,39 @@ def _mend(examined: Sequence[Examined], console: Console) -> int:
 
 
 def _tell(examined: Sequence[Examined], wrong: str, console: Console, *, local: bool) -> int:
+    wraps = console.is_terminal  # between words; what goes into a file keeps a line for each thing
+
+    def say(text: str, indent: int = 0) -> None:
+        console.print(
+            Padding(text, (0, 0, 0, indent)) if wraps else " " * indent + text, highlight=False, soft_wrap=not wraps
+        )
+
+    if console.width < _WIDE:
+        for found in examined:
+            say(f"{found.table.name}: {'cannot be opened' if found.figures is None else _in_words(found.figures)}")
+    else:
+        console.print(_shown(examined))
+    for found in examined:
+        if found.figures is not None and found.figures.progress:
+            told = ", ".join(f"{partition}: {offset:,}" for partition, offset in found.figures.progress.items())
+            say(f"progress of {found.table.name}: {told}")
+    if not local:
+        say("The lake is in an object store: the tables were read, their files were not looked at.")
+    findings = [finding for found in examined for finding in found.findings]
+    for finding in findings:
+        say(f"[red]{finding.table}: {escape(finding.what)}[/]")
+        prefix = "`headwater doctor --mend` would " if finding.mend is not None else ""
+        say(f"{prefix}{escape(finding.remedy)}", indent=4)
+    if wrong:
+        for fault in wrong.splitlines():
+            say(f"[red]{escape(fault)}[/]")
+        say("their numbers are not computed until the files are right, and loaded again", indent=4)
+    if not findings and not wrong:
+        say(f"[green]{len(examined)} tables, nothing is wrong[/]")
+    return 1 if findings or wrong else 0
+
+
+def _shown(examined: Sequence[Examined]) -> Shown:
     table = Shown()
     for heading in ("table", "version", "files", "MB", "rows", "files/date", "small", "checkpoint"):
         if heading == "table":
@@ -364,24 +401,13 @@ def _tell(examined: Sequence[Examined], wrong: str, console: Console, *, local: 
             table.add_column(heading, justify="right")
     for found in examined:
         table.add_row(found.table.name, *(["cannot be opened"] if found.figures is None else _row(found.figures)))
-    console.print(table)
-    for found in examined:
-        if found.figures is not None and found.figures.progress:
-            told = ", ".join(f"{partition}: {offset:,}" for partition, offset in found.figures.progress.items())
-            console.print(f"progress of {found.table.name}: {told}", highlight=False)
-    if not local:
-        console.print("The lake is in an object store: the tables were read, their files were not looked at.")
-    findings = [finding for found in examined for finding in found.findings]
-    for finding in findings:
-        console.print(f"[red]{finding.table}: {escape(finding.what)}[/]", highlight=False)
-        prefix = "`headwater doctor --mend` would " if finding.mend is not None else ""
-        console.print(f"    {prefix}{escape(finding.remedy)}", highlight=False)
-    if wrong:
-        console.print(f"[red]{escape(wrong)}[/]", highlight=False)
-        console.print("    their numbers are not computed until the files are right, and loaded again", highlight=False)
-    if not findings and not wrong:
-        console.print(f"[green]{len(examined)} tables, nothing is wrong[/]", highlight=False)
-    return 1 if findings or wrong else 0
+    return table
+
+
+def _in_words(figures: Figures) -> str:
+    version, files, size, rows, crowded, small, checkpoint = _row(figures)
+    told = f"version {version}, {rows} rows, {size} MB in {files} files ({small} small, at most {crowded} of a date)"
+    return f"{told}, checkpoint {checkpoint}" if checkpoint else told
 
 
 def _row(figures: Figures) -> list[str]:

@@ -232,6 +232,20 @@ def slice_part(column: str, value: str | None) -> str:
     return f"{column}={''.join(f'%{ord(sign):02X}' if sign in _ENCODED else sign for sign in value)}"
 
 
+def slice_words(text: str) -> str:
+    """The text of a slice for people: a value that is null is not known, and what a slice is of is said by its name."""
+    values: dict[str, str | None] = {}
+    for part in text.split(",") if text else ():
+        name, has_value, value = part.partition("=")
+        for sign in reversed(_ENCODED):  # the sign that encodes last
+            value = value.replace(f"%{ord(sign):02X}", sign)
+        values[name] = value if has_value else None
+    dimension = values.get("dimension")
+    if dimension is not None and set(values) == {"dimension", "value"}:  # gold/active_users_by_slice
+        values = {dimension: values["value"]}
+    return ", ".join(f"{name} is not known" if value is None else f"{name}={value}" for name, value in values.items())
+
+
 def _exact(column: str, dtype: pl.DataType) -> pl.Expr:
     value = pl.col(column)
     return (value.round(9) if dtype.is_float() or dtype == _FINE else value).cast(VALUE)

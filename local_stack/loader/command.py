@@ -19,10 +19,10 @@ from rich.progress import Progress
 from local_stack.loader.load import BadRow, BadRowFound, DeliveryFailed, Loaded, Watcher, load
 from local_stack.loader.mapping import Mapping, MappingInvalid
 from local_stack.loader.state import LoadRefused
+from local_stack.stack import Stack, StackRefused
 from resources.records import TopicMissing
-from resources.settings import Settings
 
-_REFUSALS = (MappingInvalid, LoadRefused, BadRowFound, DeliveryFailed, TopicMissing)
+_REFUSALS = (MappingInvalid, LoadRefused, BadRowFound, DeliveryFailed, TopicMissing, StackRefused)
 _SHOWN = 20
 """Bad rows named on the terminal; the report has them all."""
 
@@ -54,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _load(options: argparse.Namespace, stop: threading.Event, console: Console) -> Loaded | None:
-    settings = Settings()
+    settings = Stack.at(options.var).settings()
     config = settings.kafka_config()
     if options.bootstrap is not None:
         config["bootstrap.servers"] = options.bootstrap
@@ -95,7 +95,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("file", type=Path, help="JSON Lines, CSV or Parquet; the first two also as .gz")
     parser.add_argument("--mapping", type=Path, required=True, help="YAML or JSON: how columns become the envelope")
-    parser.add_argument("--bootstrap", help="host:port of Kafka (default: the platform's settings)")
+    parser.add_argument("--var", type=Path, help="the stack's folder (default: var in the project)")
+    parser.add_argument("--bootstrap", help="host:port of Kafka (default: the stack's, or the platform's settings)")
     parser.add_argument("--topic", help="an existing topic (default: the platform's client_events_topic)")
     parser.add_argument("--state", type=Path, help="keeps how far the load is (default: <file>.headwater-load.json)")
     parser.add_argument("--report", type=Path, help="JSON Lines file to which the bad rows are added")

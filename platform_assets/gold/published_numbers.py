@@ -38,7 +38,7 @@ from platform_assets.lineage import (
 )
 from platform_assets.ops import computations
 from platform_assets.platform import Platform
-from platform_assets.publication import VALUE, Publication
+from platform_assets.publication import VALUE, Publication, slice_words
 from platform_assets.semantics.lateness import share_still_expected
 from platform_assets.semantics.watermark import PERSON_FINAL_AFTER, is_closed, is_final, is_person_final
 from platform_assets.silver import dimension_changes, events, outcomes, persons, touched_hours
@@ -551,7 +551,7 @@ def _at(instant: datetime) -> str:
 
 
 def _name(metric: str, window: Window, slice_text: str, zone: ZoneInfo) -> str:
-    sliced = f" ({slice_text})" if slice_text else ""
+    sliced = f" ({slice_words(slice_text)})" if slice_text else ""
     days = window.days(zone)
     if Window.of_days(days[0], days[-1], zone) != window:
         return f"{metric} of {_at(window.start)} to {_at(window.end)}{sliced}"

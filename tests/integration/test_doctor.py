@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shutil
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
@@ -91,6 +92,17 @@ def test_a_sound_lake_has_no_findings_and_its_figures_are_the_logs(stack: Stack,
     assert sum(bronze.figures.progress.values()) == len(RECORDS)
     assert 0 < bronze.figures.crowded <= bronze.figures.files == bronze.figures.small
     assert "progress of bronze/client_events: client_events/0:" in said
+
+
+def test_it_can_be_read_in_a_narrow_terminal(stack: Stack, lake: Lake) -> None:
+    newest_commit(lake, events.TABLE).write_bytes(b"")
+    said = io.StringIO()
+    assert visit(stack, Console(file=said, width=80, force_terminal=True, no_color=True), mend=False) == 1
+    lines = said.getvalue().splitlines()
+    assert max(len(re.sub(r"\x1b\[[0-9;]*m", "", line).rstrip()) for line in lines) <= 80
+    (bronze,) = [line for line in lines if line.startswith("bronze/client_events: version ")]
+    assert f"{len(RECORDS)} rows" in bronze
+    assert any(line.startswith("    `headwater doctor --mend` would remove it") for line in lines)
 
 
 @pytest.mark.parametrize("content", [b"", b'{"add": {"path": "da'])

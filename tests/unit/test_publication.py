@@ -14,7 +14,7 @@ import pytest
 from partitions import Window
 from platform_assets.gold import active_users
 from platform_assets.gold.published_numbers import Explanation, shown
-from platform_assets.publication import Metric, Publication, Reach, slice_text
+from platform_assets.publication import Metric, Publication, Reach, slice_text, slice_words
 from platform_assets.table import MONEY, TIMESTAMP, Column, Table
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -200,3 +200,30 @@ def test_what_never_changed_and_what_never_was() -> None:
     assert "has not changed since" in once.sentence
     never = Explanation("m", "", window, BERLIN, entries())
     assert never.sentence == "m of 2026-01-05 was never published."
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", ""),
+        ("platform=ios", "platform=ios"),
+        ("plan", "plan is not known"),
+        ("dimension=plan,value", "plan is not known"),
+        ("dimension=plan,value=pro", "plan=pro"),
+        ("breakdown=a%2Cb%253D,step=2", "breakdown=a,b%3D, step=2"),
+    ],
+)
+def test_a_slice_in_words(text: str, words: str) -> None:
+    assert slice_words(text) == words
+
+
+def test_what_is_said_of_a_slice_is_what_its_text_encodes() -> None:
+    frame = pl.DataFrame(
+        {"page": ["a,b=c%", None, "%2C"], "value": [None, "x", "y"]}, schema_overrides={"value": pl.String}
+    )
+    told = frame.select(slice_text(("page", "value"))).to_series().to_list()
+    assert [slice_words(text) for text in told] == [
+        "page=a,b=c%, value is not known",
+        "page is not known, value=x",
+        "page=%2C, value=y",
+    ]
