@@ -201,6 +201,7 @@ def _published(days: list[date], users: int) -> pl.DataFrame:
             published_at=pl.col("window_end") + pl.duration(hours=pl.col("revision") * 9),
             value=pl.lit(users) + pl.col("change").fill_null(0).cum_sum().over("window_date", "metric"),
             grain=pl.lit("day"),
+            source_versions=pl.lit("{}"),
             is_closed=pl.col("revision") > 1,
             is_final=pl.col("window_date") < days[-1] - timedelta(days=_FINAL_AFTER),
         )

@@ -126,8 +126,10 @@ def main() -> int:
         rows=[*rows, ["all", "", *everything]],
         measured={"questions": told.to_dicts(), "load_average": os.getloadavg()},
         notes=[
-            (f"{days} days, {users:,} active users a day; live metrics by minute and facts of {live_days} days, "
-            f"{events_a_day:,} events each; {rounds} rounds. The aim is a p95 of 300 ms.")
+            (
+                f"{days} days, {users:,} active users a day; live metrics by minute and facts of {live_days} days, "
+                f"{events_a_day:,} events each; {rounds} rounds. The aim is a p95 of 300 ms."
+            )
         ],
     )
     return 0

@@ -40,6 +40,7 @@ def days(source: Source, default: str = "28d", longest: int | None = None) -> tu
         default=default,
         required=True,
         key="period",
+        wrap=True,
         bind="query-params",
     )
     if chosen != "own":
@@ -52,10 +53,11 @@ def days(source: Source, default: str = "28d", longest: int | None = None) -> tu
         bind="query-params",
         format="YYYY-MM-DD",
     )
-    if not isinstance(given, tuple) or len(given) != 2:
-        msg = "Choose the last day, too."
+    chosen_days = given if isinstance(given, tuple) else (given,)
+    if not chosen_days:
+        msg = "Choose the days to look at."
         raise Nothing(msg)
-    return given[0], given[1]
+    return chosen_days[0], chosen_days[-1]
 
 
 def one_of(

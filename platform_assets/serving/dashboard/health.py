@@ -9,7 +9,18 @@ import streamlit as st
 
 from platform_assets.serving import questions
 from platform_assets.serving.dashboard import charts
-from platform_assets.serving.dashboard.layout import Figure, Nothing, figures, page, section, share, since, told, whole
+from platform_assets.serving.dashboard.layout import (
+    Figure,
+    Nothing,
+    ago,
+    figures,
+    page,
+    section,
+    share,
+    since,
+    told,
+    whole,
+)
 from platform_assets.serving.dashboard.source import Source
 
 _SPAN = timedelta(days=28)
@@ -48,8 +59,12 @@ def _figures(source: Source) -> None:
 
     figures(
         [
-            Figure("Newest arrival", f"{since(fresh.newest_arrival, now)} ago"),
-            Figure("Watermark behind", since(fresh.watermark, now), explained="How far the stream is incomplete."),
+            Figure("Newest arrival", ago(fresh.newest_arrival, now)),
+            Figure(
+                "Watermark behind",
+                "–" if fresh.watermark is None else since(fresh.watermark, now),
+                explained="How far the stream is incomplete.",
+            ),
             Figure("Batches behind", whole(fresh.behind), explained="Micro-batches that live numbers lack."),
             Figure("Records, 2 days", whole(records)),
             Figure("Refused, 2 days", part("quarantined", "dead_lettered")),
@@ -120,10 +135,10 @@ def service(found: pl.DataFrame, levels: dict[str, timedelta], now: datetime) ->
         rows.append(
             {
                 "table": row["table"],
-                "computed": f"{since(row['computed_at'], now)} ago",
+                "computed": ago(row["computed_at"], now),
                 "promised within": "" if level is None else since(now - level, now),
                 "kept": "" if level is None else ("yes" if age <= level else "no"),
-                "knew events until": f"{since(row['watermark'], now)} ago",
+                "knew events until": ago(row["watermark"], now),
             }
         )
     return pl.DataFrame(rows)

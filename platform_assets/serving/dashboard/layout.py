@@ -138,9 +138,14 @@ def day_name(day: date) -> str:
     return f"{day:%a %-d %b}"
 
 
-def since(then: datetime | None, now: datetime) -> str:
+def ago(then: datetime | None, now: datetime) -> str:
+    """When something was, for people."""
+    return "never" if then is None else f"{since(then, now)} ago"
+
+
+def since(then: datetime, now: datetime) -> str:
     """How long ago something was, for people."""
-    return "never" if then is None else duration((now - then).total_seconds())
+    return duration((now - then).total_seconds())
 
 
 def duration(seconds: float | None) -> str:

@@ -10,7 +10,7 @@ import streamlit as st
 from partitions import Window
 from platform_assets.serving import questions
 from platform_assets.serving.dashboard import charts, filters
-from platform_assets.serving.dashboard.layout import Figure, figures, page, section, since, told, whole
+from platform_assets.serving.dashboard.layout import Figure, ago, figures, page, section, since, told, whole
 from platform_assets.serving.dashboard.source import Source
 
 _SPANS = {"30m": timedelta(minutes=30), "2h": timedelta(hours=2), "12h": timedelta(hours=12)}
@@ -19,12 +19,17 @@ _FRESH = timedelta(minutes=2)
 _MOST_NAMES = 12
 
 
+_STEADY = '<style>[data-stale="true"] {opacity: 1 !important;}</style>'
+"""Else all that is renewed fades for a moment, every two seconds."""
+
+
 def show() -> None:
     """The page."""
     page("Now", "What people are doing at this moment. The page renews itself every two seconds.", _body)
 
 
 def _body(source: Source) -> None:
+    st.html(_STEADY)
     now = source.now()
     with st.container(horizontal=True):
         span = filters.switch("Look back", list(_SPANS), "span", named=_SPAN_NAMES.__getitem__)
@@ -63,7 +68,7 @@ def _figures(source: Source, platform: str | None) -> None:
                 state="open",
                 explained=f"Events named {', '.join(sorted(questions.CONVERSIONS))}.",
             ),
-            Figure("Newest event", f"{since(fresh.newest_event, now)} ago", explained="By the time it happened."),
+            Figure("Newest event", ago(fresh.newest_event, now), explained="By the time it happened."),
             Figure(
                 "Complete up to",
                 "–" if fresh.watermark is None else f"{fresh.watermark.astimezone(source.zone):%H:%M:%S}",
@@ -74,8 +79,8 @@ def _figures(source: Source, platform: str | None) -> None:
     if fresh.newest_arrival is None:
         st.info("No event has come yet. Produce some: `headwater simulate live --rate 5`.")
     elif now - fresh.newest_arrival > _FRESH:
-        ago = since(fresh.newest_arrival, now)
-        st.warning(f"Nothing has come for {ago}. Is traffic flowing, and the daemon running? *Health* says more.")
+        silent = since(fresh.newest_arrival, now)
+        st.warning(f"Nothing has come for {silent}. Is traffic flowing, and the daemon running? *Health* says more.")
     elif fresh.behind:
         st.caption(f"These numbers are {fresh.behind} micro-batches behind the events.")
 
