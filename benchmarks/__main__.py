@@ -6,7 +6,7 @@ import argparse
 import subprocess
 import sys
 
-ALL = ("stages", "wire", "identity", "actives", "numbers", "growth", "freshness")
+ALL = ("stages", "wire", "identity", "actives", "numbers", "backfill", "growth", "freshness")
 
 
 def main() -> int:
