@@ -6,7 +6,7 @@ import argparse
 import subprocess
 import sys
 
-ALL = ("stages", "wire", "identity", "actives", "numbers", "pages", "growth", "freshness", "anomalies")
+ALL = ("stages", "wire", "identity", "actives", "numbers", "backfill", "pages", "growth", "freshness", "anomalies")
 
 
 def main() -> int:

@@ -29,6 +29,14 @@ def machine() -> dict[str, object]:
     }
 
 
+def peak_gib() -> float:
+    """The most memory that this process has held at once.
+
+    Not `resource.getrusage`, whose figure a process begins with as its parent's.
+    """
+    return int((_field("/proc/self/status", "VmHWM") or "0 kB").split()[0]) / 2**20
+
+
 def write(
     name: str,
     *,
