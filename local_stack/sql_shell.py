@@ -83,8 +83,7 @@ def respond(catalog: Catalog, console: Console, asked: str) -> int:
         except (NotReadable, UnknownTable, FileNotFoundError, duckdb.Error) as error:
             console.print(f"[red]{escape(str(error))}[/]", highlight=False)
             return 1
-    if not found.width:
-        console.print("done")
+    if not found.width:  # only a comment
         return 0
     with pl.Config(tbl_rows=_SHOWN, tbl_cols=-1, tbl_width_chars=console.width, fmt_str_lengths=_WIDEST_TEXT):
         # Polars does not go below some width a column; what goes into a file is not cut.
