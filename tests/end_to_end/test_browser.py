@@ -86,7 +86,7 @@ def newest_backfill(url: str) -> dict[str, object]:
 
 def test_the_asset_graph_and_a_backfill_over_a_range_of_days(url: str, page: Page) -> None:
     page.goto(f"{url}/asset-groups")
-    for group in ("bronze", "silver", "gold", "ops", "quality"):
+    for group in ("bronze", "silver", "gold", "quality", "ops"):
         expect(page.get_by_text(group, exact=True).first).to_be_visible(timeout=60_000)
     page.screenshot(path=PICTURES / "asset-graph.png")
 

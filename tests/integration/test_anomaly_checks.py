@@ -163,9 +163,7 @@ def test_a_rebuilt_profile_is_the_same_and_a_late_event_makes_it_stale(run: Run)
         ("distribution", {"value": 500}, "country"),
     ],
 )
-def test_a_fault_in_the_lake_fails_its_check(
-    run: Run, name: str, fault: dict[str, int], said: str
-) -> None:
+def test_a_fault_in_the_lake_fails_its_check(run: Run, name: str, fault: dict[str, int], said: str) -> None:
     last, before, *_ = invent(run, 20 * 24, {0: fault})
     failed = judge(run, name, last)
     assert not failed.passed
