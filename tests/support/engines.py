@@ -41,6 +41,10 @@ def spark_remote() -> str:
     server = SparkConnectServer()
     server.start(background=True)
     _servers.append(server)
+    with pytest.MonkeyPatch.context() as patch:
+        # Where the main module is no file, as in a worker of pytest-xdist, pyspark takes the tests for its own.
+        patch.setattr(sys.modules["__main__"], "__file__", __file__, raising=False)
+        import pyspark.sql.connect.session  # noqa: F401
     return f"sc://127.0.0.1:{server.listening_address[1]}"
 
 
@@ -50,7 +54,4 @@ _servers: list[object] = []
 
 @cache
 def _spark() -> Any:
-    with pytest.MonkeyPatch.context() as patch:
-        # Where the main module is no file, as in a worker of pytest-xdist, pyspark takes the tests for its own.
-        patch.setattr(sys.modules["__main__"], "__file__", __file__, raising=False)
-        return spark_session(spark_remote())
+    return spark_session(spark_remote())
