@@ -22,6 +22,7 @@ from platform_assets.definitions import tables
 from platform_assets.semantics.funnels import Funnel
 from platform_assets.serving import questions
 from platform_assets.serving.catalog import Catalog
+from platform_assets.serving.dashboard.source import HELD_BYTES
 from resources.lake import Lake
 from resources.settings import Settings
 
@@ -112,7 +113,7 @@ def main() -> int:
     with report.scratch("pages") as folder:
         lake = Lake(str(folder / "lake"))
         fill(lake, now, days, users, live_days, events_a_day)
-        with Catalog(lake, tables()) as catalog:
+        with Catalog(lake, tables(), held_bytes=HELD_BYTES) as catalog:
             found = measured(asked(catalog, now), rounds)
     told = found.group_by("page", "question", maintain_order=True).agg(
         p50=pl.col("ms").quantile(0.5, "linear"), p95=pl.col("ms").quantile(0.95, "linear")

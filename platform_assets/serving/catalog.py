@@ -3,6 +3,9 @@
 Whoever asks sees whole commits: the versions of the tables that a query names are looked up, which costs a fraction of
 a millisecond where nothing changed, and their files are read as they are. Writers are never waited for, and files stay
 for `Settings.file_retention` after a newer version left them.
+
+A year of a small table is hundreds of small files, and to open them is most of what a query costs. Who asks again and
+again has such tables held in memory, file by file: files never change, so that a newer version costs its new files.
 """
 
 from __future__ import annotations
@@ -26,6 +29,8 @@ _NAMES = re.compile(r'"?(\w+)"?\s*\.\s*"?(\w+)"?')
 _NO_TABLE = re.compile(r'Table with name "?([^"]+?)"? does not exist')
 _FEATURES_MISREAD = frozenset({"deletionVectors", "columnMapping"})
 _NEAREST = 3
+_HELD = "held"
+_FILE = "file_of_row"
 
 
 class NotReadable(RuntimeError):
@@ -63,13 +68,17 @@ class Catalog:
         lake: The lake; a local folder, or one that is mounted as such.
         tables: The tables that may be asked for.
         views: Views over them.
+        held_bytes: A table whose files are no larger together is held in memory; 0 to hold none.
 
     Raises:
         NotReadable: The lake is in an object store, which DuckDB reads only with an extension that is a download.
     """
 
-    def __init__(self, lake: Lake, tables: Iterable[Table], views: Iterable[View] = ()) -> None:
+    def __init__(self, lake: Lake, tables: Iterable[Table], views: Iterable[View] = (), *, held_bytes: int = 0) -> None:
         self._lake = lake
+        self._held_bytes = held_bytes
+        self._held: dict[str, frozenset[str]] = {}
+        self._shown: dict[str, int] = {}
         self._tables = {sql_name(table): table for table in tables}
         self._views = {view.name: view for view in views}
         self._handles: dict[str, DeltaTable] = {}
@@ -79,7 +88,7 @@ class Catalog:
         refuse_object_store(lake)
         self._connection = duckdb.connect(config={"autoinstall_known_extensions": "false"})
         self._connection.execute("SET TimeZone = 'UTC'")
-        for schema in sorted({name.split(".")[0] for name in self._tables}):
+        for schema in sorted({name.split(".")[0] for name in self._tables} | {_HELD}):
             self._connection.execute(f"CREATE SCHEMA {schema}")
 
     def __enter__(self) -> Self:
@@ -167,11 +176,39 @@ class Catalog:
         if handle is None:
             handle = self._handles[name] = self._lake.open(self._tables[name])
         else:
-            before = handle.version()
             handle.update_incremental()
-            if handle.version() == before:
-                return
-        self._connection.execute(view_of(self._lake, self._tables[name], handle, name, self._connection))
+        if handle.version() == self._shown.get(name):
+            return
+        files = pl.DataFrame(handle.get_add_actions(flatten=True))
+        if files.is_empty() or files["size_bytes"].sum() > self._held_bytes:
+            self._connection.execute(view_of(self._lake, self._tables[name], handle, name, self._connection))
+            if self._held.pop(name, None) is not None:
+                self._connection.execute(f"DROP TABLE {_held(name)}")
+        else:
+            refuse_misread(self._tables[name], handle)
+            self._hold(name, frozenset(files["path"]))
+        self._shown[name] = handle.version()
+
+    def _hold(self, name: str, files: frozenset[str]) -> None:
+        """Bring the files of a version into memory that are not there, and take out those that it has no more."""
+        table, known = self._tables[name], self._held.get(name)
+        new = files if known is None else files - known
+        columns = ", ".join(map(_quoted, table.schema.names()))
+        read = (
+            rows_of(self._lake, table, sorted(new), types_of(table, self._connection), name_as=_FILE) if new else None
+        )
+        if known is None:
+            self._connection.execute(f"CREATE TABLE {_held(name)} AS {read}")
+            self._connection.execute(f"CREATE OR REPLACE VIEW {name} AS SELECT {columns} FROM {_held(name)}")
+        else:
+            with self._connection.cursor() as one:  # who asks meanwhile sees the version before
+                one.execute("BEGIN")
+                if gone := [_file(self._lake, table, path) for path in known - files]:
+                    one.execute(f"DELETE FROM {_held(name)} WHERE list_contains($gone, {_FILE})", {"gone": gone})
+                if read is not None:
+                    one.execute(f"INSERT INTO {_held(name)} {read}")
+                one.execute("COMMIT")
+        self._held[name] = files
 
     def _make(self, view: View) -> None:
         for table in view.over:
@@ -211,24 +248,50 @@ def view_of(lake: Lake, table: Table, handle: DeltaTable, name: str, connection:
     Raises:
         NotReadable: The version has deletion vectors or column mapping: its files are not its rows.
     """
-    features = _FEATURES_MISREAD & set(handle.protocol().reader_features or ())
-    if features:
-        msg = f"table {table.name} uses {', '.join(sorted(features))}: switch it off, and rewrite the table"
-        raise NotReadable(msg)
-    relation = connection.from_arrow(table.empty().to_arrow())  # its types as DuckDB reads them itself
-    types = {column: str(dtype) for column, dtype in zip(relation.columns, relation.types, strict=True)}
+    refuse_misread(table, handle)
+    types = types_of(table, connection)
     files = pl.DataFrame(handle.get_add_actions(flatten=True))
     if files.is_empty():
         columns = ", ".join(f"NULL::{dtype} AS {_quoted(column)}" for column, dtype in types.items())
         return f"CREATE OR REPLACE VIEW {name} AS SELECT {columns} WHERE false"
-    root = Path(lake.uri(table)).absolute()
-    listed = ", ".join(_literal(f"{root}/{path}") for path in files["path"].sort())
+    return f"CREATE OR REPLACE VIEW {name} AS {rows_of(lake, table, files['path'].sort(), types)}"
+
+
+def rows_of(lake: Lake, table: Table, paths: Iterable[str], types: Mapping[str, str], name_as: str = "") -> str:
+    """The SELECT of the rows of some files of a table.
+
+    Args:
+        lake: A lake in a local folder.
+        table: The table.
+        paths: The files, as the table's log names them.
+        types: The types of its columns in SQL.
+        name_as: Of a column more, with the name of the row's file.
+    """
+    listed = ", ".join(_literal(_file(lake, table, path)) for path in paths)
     of_paths = ", ".join(f"{_literal(column)}: {types[column]}" for column in table.partition_by)
-    columns = ", ".join(_quoted(column) for column in types)
+    columns = [*map(_quoted, types), *(["filename AS " + name_as] if name_as else [])]
     return (
-        f"CREATE OR REPLACE VIEW {name} AS SELECT {columns} "
-        f"FROM read_parquet([{listed}], hive_partitioning = true, hive_types = {{{of_paths}}})"
+        f"SELECT {', '.join(columns)} FROM read_parquet([{listed}], filename = {str(bool(name_as)).lower()}, "
+        f"hive_partitioning = true, hive_types = {{{of_paths}}})"
     )
+
+
+def types_of(table: Table, connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
+    """The types of a table's columns in SQL, as DuckDB reads them itself."""
+    relation = connection.from_arrow(table.empty().to_arrow())
+    return {column: str(dtype) for column, dtype in zip(relation.columns, relation.types, strict=True)}
+
+
+def refuse_misread(table: Table, handle: DeltaTable) -> None:
+    """Go on where the files of a version are its rows.
+
+    Raises:
+        NotReadable: It has deletion vectors or column mapping.
+    """
+    features = _FEATURES_MISREAD & set(handle.protocol().reader_features or ())
+    if features:
+        msg = f"table {table.name} uses {', '.join(sorted(features))}: switch it off, and rewrite the table"
+        raise NotReadable(msg)
 
 
 def comments_on(name: str, description: str, columns: Mapping[str, str], kind: str = "VIEW") -> Iterator[str]:
@@ -258,6 +321,14 @@ def _frame(found: duckdb.DuckDBPyRelation | None) -> pl.DataFrame:
             )
         )
     return pl.DataFrame(found.to_arrow_table())
+
+
+def _file(lake: Lake, table: Table, path: str) -> str:
+    return f"{Path(lake.uri(table)).absolute()}/{path}"
+
+
+def _held(name: str) -> str:
+    return f"{_HELD}.{_quoted(name)}"
 
 
 def _quoted(name: str) -> str:

@@ -11,7 +11,7 @@ import duckdb
 import polars as pl
 import pytest
 
-from platform_assets.serving.catalog import Catalog, NotReadable
+from platform_assets.serving.catalog import Catalog, NotReadable, UnknownTable
 from platform_assets.table import MONEY, TIMESTAMP, Column, Table
 from resources.lake import Lake
 
@@ -63,8 +63,15 @@ def lake(tmp_path: Path) -> Lake:
     return made
 
 
-def test_the_rows_are_the_tables_with_its_types(lake: Lake) -> None:
-    with Catalog(lake, [TABLE]) as catalog:
+@pytest.fixture(params=[0, 2**20], ids=["by files", "held in memory"])
+def held(request: pytest.FixtureRequest) -> int:
+    """How large a table is held in memory."""
+    assert isinstance(request.param, int)
+    return request.param
+
+
+def test_the_rows_are_the_tables_with_its_types(lake: Lake, held: int) -> None:
+    with Catalog(lake, [TABLE], held_bytes=held) as catalog:
         assert catalog.sql("FROM gold.sums_of_things").schema == TABLE.schema
         lake.append(TABLE, rows(5))
         found = catalog.sql("SELECT * FROM gold.sums_of_things ORDER BY day")
@@ -84,7 +91,7 @@ def test_values_are_given_beside_the_query(lake: Lake) -> None:
             catalog.sql("SELECT nothing FROM gold.sums_of_things")
 
 
-def test_readers_see_whole_commits_while_days_are_replaced(lake: Lake) -> None:
+def test_readers_see_whole_commits_while_days_are_replaced(lake: Lake, held: int) -> None:
     """Each commit replaces all ten days by one kind: who sees two kinds, or fewer days, saw half of one."""
     lake.append(TABLE, rows(10, "0"))
 
@@ -94,7 +101,7 @@ def test_readers_see_whole_commits_while_days_are_replaced(lake: Lake) -> None:
             lake.replace_days(TABLE, handle, rows(10, str(number)), FIRST, FIRST + timedelta(days=9))
 
     seen: list[tuple[int, int, str]] = []
-    with Catalog(lake, [TABLE]) as catalog:
+    with Catalog(lake, [TABLE], held_bytes=held) as catalog:
         writer = Thread(target=write)
         writer.start()
         while writer.is_alive() or not seen or seen[-1][2] != "11":
@@ -103,6 +110,23 @@ def test_readers_see_whole_commits_while_days_are_replaced(lake: Lake) -> None:
         writer.join()
     assert {told[:2] for told in seen} == {(10, 1)}
     assert [int(told[2]) for told in seen] == sorted(int(told[2]) for told in seen)
+
+
+def test_what_is_held_goes_on_as_the_table_does(lake: Lake) -> None:
+    """What a later version has no more is gone from memory; and a table that grows too large is read by its files."""
+    lake.append(TABLE, rows(4))
+    room = int(pl.DataFrame(lake.open(TABLE).get_add_actions(flatten=True))["size_bytes"].sum()) + 1
+    with Catalog(lake, [TABLE], held_bytes=room) as catalog:
+        everything = "SELECT * FROM gold.sums_of_things ORDER BY day, kind"
+        assert catalog.sql(everything).equals(rows(4))
+        other = rows(2, "other")
+        lake.replace_days(TABLE, lake.open(TABLE), other, FIRST, FIRST + timedelta(days=1))
+        assert catalog.sql(everything).equals(pl.concat([other, rows(4)[2:]]))
+        assert catalog.sql('SELECT count(DISTINCT file_of_row) FROM held."gold.sums_of_things"').item() == 4
+        lake.append(TABLE, rows(4))
+        assert catalog.sql(everything).height == 8
+        with pytest.raises(UnknownTable):
+            catalog.sql('FROM held."gold.sums_of_things"')
 
 
 def test_a_lake_in_an_object_store_is_refused() -> None:

@@ -13,6 +13,9 @@ from platform_assets.serving.catalog import Catalog
 from resources.lake import Lake
 from resources.settings import Settings
 
+HELD_BYTES = 32 * 2**20
+"""A table up to this size is held in memory: years of a table by the day."""
+
 
 @dataclass(frozen=True)
 class Source:
@@ -45,7 +48,7 @@ def opened() -> Source:
         pydantic.ValidationError: A setting is not what it should be.
     """
     settings = Settings()
-    catalog = Catalog(Lake.from_settings(settings), tables())
+    catalog = Catalog(Lake.from_settings(settings), tables(), held_bytes=HELD_BYTES)
     for name in catalog.tables:
         try:
             catalog.handle(name)
