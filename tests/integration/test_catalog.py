@@ -115,7 +115,7 @@ def test_readers_see_whole_commits_while_days_are_replaced(lake: Lake, held: int
 def test_what_is_held_goes_on_as_the_table_does(lake: Lake) -> None:
     """What a later version has no more is gone from memory; and a table that grows too large is read by its files."""
     lake.append(TABLE, rows(4))
-    room = int(pl.DataFrame(lake.open(TABLE).get_add_actions(flatten=True))["size_bytes"].sum()) + 1
+    room = int(pl.DataFrame(lake.open(TABLE).get_add_actions(flatten=True))["size_bytes"].sum()) * 3 // 2
     with Catalog(lake, [TABLE], held_bytes=room) as catalog:
         everything = "SELECT * FROM gold.sums_of_things ORDER BY day, kind"
         assert catalog.sql(everything).equals(rows(4))
