@@ -85,6 +85,8 @@ def _of_health(catalog: Catalog, last: date) -> dict[str, Question]:
         "outcomes": lambda: questions.outcomes(catalog, month, last),
         "refusals": lambda: questions.refusals(catalog, month, last),
         "computed": lambda: questions.computed(catalog),
+        "failing checks": lambda: questions.failing_checks(catalog, datetime.now(UTC) - timedelta(days=7)),
+        "service levels": lambda: questions.service_levels(catalog, month),
         "incidents": lambda: questions.newest_rows(catalog, "ops.incidents", 500),
     }
 

@@ -481,6 +481,37 @@ def computed(catalog: Catalog) -> pl.DataFrame:
     return catalog.sql(query)
 
 
+def failing_checks(catalog: Catalog, since: datetime) -> pl.DataFrame:
+    """The checks that fail: by partition, what the newest evaluation since an instant said, where it did not pass.
+
+    Returns:
+        ``asset``, ``check_name``, ``pillar``, ``severity``, ``partition_key`` (the newest that fails), ``partitions``
+        (how many fail), ``description``, ``evaluated_at``; the worst first.
+    """
+    query = """
+        WITH looks AS (
+            SELECT *, row_number() OVER (PARTITION BY asset, check_name, partition_key ORDER BY event DESC) AS back
+            FROM quality.check_results WHERE evaluated_date >= $date AND evaluated_at >= $since),
+        failing AS (
+            SELECT asset, check_name, arg_max(pillar, event) AS pillar, arg_max(severity, event) AS worst,
+                max(partition_key) AS partition_key, count(*) AS partitions,
+                arg_max(description, event) AS description, max(evaluated_at) AS evaluated_at
+            FROM looks WHERE back = 1 AND NOT passed GROUP BY asset, check_name)
+        SELECT asset, check_name, pillar, worst AS severity, partition_key, partitions, description, evaluated_at
+        FROM failing ORDER BY worst = 'warning', partitions DESC, asset, check_name"""
+    return catalog.sql(query, {"date": since.date(), "since": since})
+
+
+def service_levels(catalog: Catalog, first_week: date) -> pl.DataFrame:
+    """The service levels of weeks from a Monday on: ``week_name``, ``asset``, ``due``, ``met``, ``missed``,
+    ``attained``, ``budget_left``; the newest week first, and in it the least budget.
+    """
+    query = """
+        SELECT week_name, asset, due, met, missed, attained, budget_left FROM quality.service_levels
+        WHERE week >= ? AND due > 0 ORDER BY week DESC, budget_left, asset"""
+    return catalog.sql(query, [first_week])
+
+
 def newest_rows(catalog: Catalog, name: str, limit: int = 100) -> pl.DataFrame:
     """The newest rows of a ledger by its name in SQL, by the column that its windows are on.
 

@@ -14,6 +14,7 @@ from partitions import Window
 from platform_assets.definitions import tables
 from platform_assets.gold import active_users, fact_events, live_metrics, revenue
 from platform_assets.gold.published_numbers import shown
+from platform_assets.quality import check_results, service_levels
 from platform_assets.semantics.funnels import Breakdown, Funnel, Step
 from platform_assets.serving import questions
 from platform_assets.serving.catalog import Catalog
@@ -212,3 +213,39 @@ def test_an_empty_lake_has_empty_answers(catalog: Catalog) -> None:
     assert questions.computed(catalog).is_empty()
     assert questions.refusals(catalog, FIRST, LAST).is_empty()
     assert questions.newest_rows(catalog, "ops.computations").is_empty()
+
+
+def test_a_check_fails_until_the_newest_look_at_each_partition_passed(lake: Lake, catalog: Catalog) -> None:
+    looks = [("a", "h1", False), ("a", "h2", False), ("a", "h1", True), ("b", None, True), ("b", None, False)]
+    looks += [("c", "h1", False), ("c", "h1", True)]
+    rows = [
+        {
+            "event": number,
+            "asset": asset,
+            "check_name": "volume",
+            "partition_key": partition,
+            "passed": passed,
+            "severity": "warning" if asset == "a" else "error",
+            "description": f"look {number}",
+            "evaluated_at": NOON + timedelta(minutes=number),
+            "evaluated_date": NOON.date(),
+        }
+        for number, (asset, partition, passed) in enumerate(looks, 1)
+    ]
+    lake.append(check_results.TABLE, filled(check_results.TABLE, rows))
+    found = questions.failing_checks(catalog, NOON)
+    told = found.select("asset", "severity", "partition_key", "partitions", "description").rows()
+    assert told == [("b", "error", None, 1, "look 5"), ("a", "warning", "h2", 1, "look 2")]
+    assert questions.failing_checks(catalog, NOON + timedelta(minutes=6)).is_empty()
+
+
+def test_service_levels_come_newest_week_first_and_the_worst_of_it(lake: Lake, catalog: Catalog) -> None:
+    weeks = [(2, "x", 1, 0.5), (9, "x", 1, 1.0), (9, "y", 1, -2.0), (9, "z", 0, 1.0)]
+    rows = [
+        {"week": date(2026, 3, day), "week_name": f"W{day}", "asset": asset, "due": due, "budget_left": left}
+        for day, asset, due, left in weeks
+    ]
+    lake.append(service_levels.TABLE, filled(service_levels.TABLE, rows))
+    found = questions.service_levels(catalog, date(2026, 3, 2)).select("week_name", "asset").rows()
+    assert found == [("W9", "y"), ("W9", "x"), ("W2", "x")]
+    assert questions.service_levels(catalog, date(2026, 3, 9)).height == 2

@@ -26,6 +26,8 @@ from platform_assets.serving.dashboard.source import Source
 _SPAN = timedelta(days=28)
 _REFUSED = ("duplicate", "quarantined", "dead_lettered", "late")
 _MOST_REASONS = 12
+_LOOKED_AT = timedelta(days=7)
+_WEEKS = 4
 
 
 def show() -> None:
@@ -39,6 +41,10 @@ def _body(source: Source) -> None:
     with section("Incidents", "What alerts were told of; the newest state of each."):
         _incidents(source)
     last = source.now().date()
+    with section("Checks that fail", "What the newest look of the last week said of each partition."):
+        _checks(source)
+    with section("Service levels", "Partitions that were there when they fell due, by week; the worst come first."):
+        _service_levels(source)
     with section("Records that are not as they should be", "By the day of arrival, as a share of all records."):
         _outcomes(source, last - _SPAN, last)
     with section("Why records were refused", "A record counts for each of its reasons."):
@@ -85,6 +91,42 @@ def _incidents(source: Source) -> None:
         column_config={
             "link": st.column_config.LinkColumn("look here", display_text="open"),
             "since": st.column_config.DatetimeColumn("since", format="YYYY-MM-DD HH:mm", timezone=source.zone.key),
+        },
+    )
+
+
+def _checks(source: Source) -> None:
+    found = questions.failing_checks(source.catalog, source.now() - _LOOKED_AT)
+    if found.is_empty():
+        st.success("No check fails.", icon=":material/check_circle:")
+        return
+    st.dataframe(
+        found.select("severity", "asset", "check_name", "partitions", "partition_key", "description", "evaluated_at"),
+        hide_index=True,
+        column_config={
+            "check_name": "check",
+            "partition_key": "newest",
+            "evaluated_at": st.column_config.DatetimeColumn(
+                "looked at", format="YYYY-MM-DD HH:mm", timezone=source.zone.key
+            ),
+        },
+    )
+
+
+def _service_levels(source: Source) -> None:
+    today = source.now().astimezone(source.zone).date()
+    found = questions.service_levels(source.catalog, today - timedelta(days=today.weekday() + 7 * (_WEEKS - 1)))
+    if found.is_empty():
+        msg = "No week was reported yet: `report_service_levels` does it every hour, once partitions have fallen due."
+        raise Nothing(msg)
+    st.dataframe(
+        found,
+        hide_index=True,
+        column_config={
+            "week_name": "week",
+            "asset": "table",
+            "attained": st.column_config.NumberColumn("attained", format="percent"),
+            "budget_left": st.column_config.NumberColumn("error budget left", format="percent"),
         },
     )
 
