@@ -214,3 +214,10 @@ def test_instants_are_drawn_by_the_clock_of_the_reporting_timezone() -> None:
 )
 def test_durations_have_two_units(seconds: float | None, told: str) -> None:
     assert layout.duration(seconds) == told
+
+
+def test_the_platforms_of_a_minute_stand_on_each_other() -> None:
+    minute = datetime(2026, 3, 1, 12)  # noqa: DTZ001 - as Vega draws it
+    frame = pl.DataFrame({"minute": [minute] * 2, "platform": ["ios", "web"], "events": [2, 3]})
+    drawn = charts.minutes(frame, minute, minute + timedelta(hours=1), ["web", "ios"])
+    assert drawn.data.select("platform", "bottom", "top").rows() == [("web", 0, 3), ("ios", 3, 5)]
