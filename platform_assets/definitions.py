@@ -48,7 +48,7 @@ from platform_assets.metric_assets import metric_files_check, wrong_assets
 from platform_assets.ops import alert_deliveries, computations, incidents
 from platform_assets.platform import Platform
 from platform_assets.publication import Publication
-from platform_assets.quality import check_results, profiles, service_levels
+from platform_assets.quality import canaries, check_results, profiles, service_levels
 from platform_assets.quality.anomalies import ANOMALY_CHECKS
 from platform_assets.quality.checks import (
     asset_check,
@@ -120,6 +120,7 @@ TABLES: tuple[Table, ...] = (
     quarantined_rows.TABLE,
     *(feed.table for feed in FEEDS),
     profiles.TABLE,
+    canaries.TABLE,
     incidents.TABLE,
     alert_deliveries.TABLE,
     computations.TABLE,
@@ -253,6 +254,7 @@ def assets(partitions: Partitions, numbers: Sequence[DailyNumber]) -> list[dg.As
         ledger_spec(partner_files.TABLE, [landed_files.TABLE]),
         ledger_spec(quarantined_rows.TABLE, [partner_files.TABLE]),
         ledger_spec(touched_hours.TABLE),
+        ledger_spec(canaries.TABLE, [live_metrics.TABLE]),
         ledger_spec(incidents.TABLE),
         ledger_spec(alert_deliveries.TABLE, [incidents.TABLE]),
         ledger_spec(computations.TABLE),
@@ -288,6 +290,7 @@ def build_defs(
     """
     # Sensors import the assets, so they are imported where everything is put together.
     from sensors.alerts import alerts_sensor  # noqa: PLC0415
+    from sensors.canaries import canaries as canaries_sensor  # noqa: PLC0415
     from sensors.check_results import check_results as check_results_sensor  # noqa: PLC0415
     from sensors.due_partitions import check_latest_due, hourly_checks  # noqa: PLC0415
     from sensors.first_events import first_events  # noqa: PLC0415
@@ -322,6 +325,7 @@ def build_defs(
             *(asset_check(check, partitions) for check in (*checks_of(declared), *ANOMALY_CHECKS)),
             *(whole_check(check) for check in whole_checks_of(declared)),
             *(whole_address_check(t) for t in declared if t.partitions is None and keeps_addresses_out(t)),
+            whole_check(canaries.END_TO_END),
             no_file_set_aside,
             metric_files_check(),
             no_super_nodes,
@@ -358,6 +362,7 @@ def build_defs(
             metric_files_sensor(),
             profiling,
             alerts_sensor(declared, made),
+            canaries_sensor,
             check_results_sensor,
             warehouse_sensor(served(declared)),
         ],

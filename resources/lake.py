@@ -20,7 +20,7 @@ import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Protocol, TypeVar
 from urllib.parse import quote
@@ -397,6 +397,19 @@ class Writer:
 
 
 @dataclass(frozen=True)
+class Commit:
+    """A commit of a table.
+
+    Attributes:
+        version: The version that it made.
+        at: When, by the clock of the machine that committed, to the millisecond; UTC.
+    """
+
+    version: int
+    at: datetime
+
+
+@dataclass(frozen=True)
 class Change:
     """What one commit did to a table's rows.
 
@@ -442,6 +455,47 @@ def changes(lake: Lake, table: TableLike, since: int, until: int, columns: Seque
             added=_read_files(lake, sorted(after - before), table, columns),
             removed=_read_files(lake, sorted(before - after), table, columns),
         )
+
+
+def reached_at(lake: Lake, table: TableLike, app: str, number: int) -> Commit | None:
+    """The commit by which a table's progress came to a number, or beyond it; None where it has not.
+
+    Args:
+        lake: The lake.
+        table: The table.
+        app: The name of the progress.
+        number: The least that it shall be.
+
+    Raises:
+        VersionGone: It came to it so long ago that the log no longer tells when.
+    """
+
+    def is_reached(version: int) -> bool | None:
+        """None where the log no longer tells."""
+        try:
+            return (lake.open(table, version).transaction_version(app) or 0) >= number
+        except VersionGone:
+            return None
+
+    low, high, step = -1, lake.open(table).version(), 1
+    if not is_reached(high):
+        return None
+    while high - step > 0 and is_reached(high - step):  # by longer and longer steps: what is looked for is recent
+        high, step = high - step, 2 * step
+    low = max(high - step, low)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if is_reached(middle) else (middle, high)
+    if low >= 0 and is_reached(low) is None:
+        msg = f"{table.name} came to {number} of {app} before its log begins (log retention)"
+        raise VersionGone(msg)
+    return _commit(lake.open(table, high))
+
+
+def _commit(handle: DeltaTable) -> Commit:
+    """The commit that made the version that a handle stands at."""
+    milliseconds = handle.history(1)[0]["timestamp"]
+    return Commit(handle.version(), datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=milliseconds))
 
 
 def files_of(lake: Lake, table: TableLike, handle: DeltaTable) -> set[str]:
