@@ -106,6 +106,8 @@ def event_of(topic: str, sent_at: datetime) -> bytes:
 def tick(platform: Platform) -> pl.DataFrame:
     """Look up the canaries that wait, and send those that are due.
 
+    Where the process ends between sending and writing, a canary is in silver that nobody waits for: no false alarm.
+
     Returns:
         The rows that came, or changed.
     """
