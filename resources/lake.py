@@ -54,6 +54,10 @@ _STATS_PRECISION = timedelta(milliseconds=1)
 """Delta writes the minimum and maximum of an instant cut to the millisecond."""
 
 
+_CHANGING = frozenset({"WRITE", "DELETE", "MERGE", "UPDATE"})
+"""The operations that change rows; others move them between files."""
+
+
 class TableLike(Protocol):
     """What the lake needs to know of a table's declaration (`platform_assets.table.Table`)."""
 
@@ -447,7 +451,7 @@ def changes(lake: Lake, table: TableLike, since: int, until: int, columns: Seque
         if version not in operations:
             msg = f"{table.name}: what version {version} did can no longer be told (log retention)"
             raise VersionGone(msg)
-        if operations[version] not in {"WRITE", "DELETE", "MERGE", "UPDATE"}:
+        if operations[version] not in _CHANGING:
             continue
         before, after = (files_of(lake, table, lake.open(table, v)) for v in (version - 1, version))
         yield Change(
@@ -494,8 +498,23 @@ def reached_at(lake: Lake, table: TableLike, app: str, number: int) -> Commit | 
 
 def _commit(handle: DeltaTable) -> Commit:
     """The commit that made the version that a handle stands at."""
-    milliseconds = handle.history(1)[0]["timestamp"]
-    return Commit(handle.version(), datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=milliseconds))
+    return Commit(handle.version(), _instant(handle.history(1)[0]["timestamp"]))
+
+
+def _instant(milliseconds: int) -> datetime:
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=milliseconds)
+
+
+def changed_since(lake: Lake, table: TableLike, version: int) -> datetime | None:
+    """When the first commit after a version was made that changed rows, UTC; None where there is none.
+
+    Of commits that the log does not tell any more, nothing is said.
+    """
+    handle = lake.open(table)
+    behind = handle.version() - version
+    later = [commit for commit in handle.history(behind) if commit["version"] > version] if behind > 0 else []
+    changing = [commit["timestamp"] for commit in later if commit.get("operation") in _CHANGING]
+    return _instant(min(changing)) if changing else None
 
 
 def files_of(lake: Lake, table: TableLike, handle: DeltaTable) -> set[str]:
