@@ -31,7 +31,7 @@ from rich.table import Table as Shown
 from local_stack.stack import Stack, StackHeld, StackRefused
 from partitions import Partitions, Window
 from platform_assets.bronze import dead_letters
-from platform_assets.following import FOLLOWED
+from platform_assets.followed import FOLLOWED
 from platform_assets.ops import computations
 from platform_assets.quality import check_results
 from platform_assets.silver import events, late_arrivals, quarantine, row_changes, touched_hours

@@ -17,7 +17,7 @@ from deltalake.exceptions import CommitFailedError
 
 from partitions import Window
 from platform_assets.bronze import records as received
-from platform_assets.following import FOLLOWED
+from platform_assets.followed import FOLLOWED
 from platform_assets.ops import computations
 from platform_assets.platform import Platform
 from platform_assets.silver import events

@@ -25,7 +25,7 @@ from partitions import Partitions, Window, floor_hour
 from platform_assets.bronze import dead_letters, landed_files, oltp_changes
 from platform_assets.bronze import records as received
 from platform_assets.changes.dimensions import DIMENSIONS
-from platform_assets.following import ANSWERED, Followed
+from platform_assets.followed import ANSWERED, Followed
 from platform_assets.ops import computations
 from platform_assets.platform import Platform
 from platform_assets.quality.conservation import CONSERVATIONS, Conservation, Finding

@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from platform_assets.following import ANSWERED, Followed
+from platform_assets.followed import ANSWERED, Followed
 from platform_assets.platform import Platform
 from platform_assets.quality.checks import Verdict, whole_checks_of
 from platform_assets.silver import touched_hours
