@@ -84,6 +84,9 @@ TABLE = Table(
 LATELY = timedelta(hours=1)
 """What is said of canaries is said of those that were sent within this time, and of all that wait."""
 
+MOST_WAITING = 10
+"""No more are sent to a topic while so many are on their way: these say what is wrong, and each is looked up."""
+
 _MICROSECOND = timedelta(microseconds=1)
 
 
@@ -114,7 +117,8 @@ def tick(platform: Platform) -> pl.DataFrame:
     rows = platform.lake.scan(TABLE)
     waiting = rows.filter(pl.col("outcome") == "waiting").collect()
     sent_lately = rows.filter(pl.col("sent_at") > platform.clock() - platform.settings.canary_every)
-    resting = set(sent_lately.select("topic").collect()["topic"])
+    known = waiting["topic"].value_counts()
+    resting = {*sent_lately.select("topic").collect()["topic"], *known.filter(pl.col("count") >= MOST_WAITING)["topic"]}
     changed = pl.concat([looked_up(platform, waiting), sent(platform, resting)])
     if not changed.is_empty():
         retrying(f"write of {TABLE.name}", partial(_write, platform, changed))

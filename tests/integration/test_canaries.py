@@ -117,6 +117,16 @@ def test_canaries_go_to_each_partition_in_turn(scene: Scene) -> None:
     assert sorted(scene.lake.scan(canaries.TABLE).collect()["partition"]) == [0, 1, 2, 3]
 
 
+def test_an_outage_of_days_leaves_a_few_that_wait(scene: Scene) -> None:
+    for _ in range(canaries.MOST_WAITING + 5):
+        scene.tick()
+        scene.ahead += timedelta(minutes=1)
+    assert scene.lake.scan(canaries.TABLE).collect().height == canaries.MOST_WAITING
+    scene.ahead = timedelta(0)
+    scene.read()
+    assert scene.tick().count("arrived") == canaries.MOST_WAITING
+
+
 def test_nothing_is_sent_before_a_topic_was_read(tmp_path: Path, topic: Topic) -> None:
     lake = Lake(str(tmp_path / "lake"))
     create_tables(lake)
