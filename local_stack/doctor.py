@@ -299,8 +299,8 @@ def visit(stack: Stack, console: Console, *, mend: bool) -> int:
     Raises:
         StackRefused: Mending was asked for beside a writer.
     """
-    from platform_assets.definitions import tables  # noqa: PLC0415 - a second, which `--help` need not wait for
     from platform_assets.gold.metric_numbers import own_metrics  # noqa: PLC0415 - see above
+    from platform_assets.tables import tables  # noqa: PLC0415 - a second, which `--help` need not wait for
 
     settings = stack.settings()
     doctor = Doctor(Lake.from_settings(settings), settings, tables())

@@ -737,9 +737,9 @@ class _Running:
 
     def _prepare_lake(self, platform: Platform) -> None:
         """Make the tables; then a history, a new epoch, or nothing."""
-        from platform_assets.definitions import create_tables  # noqa: PLC0415
         from platform_assets.gold.metric_numbers import own_metrics  # noqa: PLC0415
         from platform_assets.streams import epochs  # noqa: PLC0415
+        from platform_assets.tables import create_tables  # noqa: PLC0415
         from resources.kafka import KafkaSource  # noqa: PLC0415
 
         began = time.monotonic()

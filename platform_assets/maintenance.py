@@ -24,6 +24,7 @@ from platform_assets.silver import events
 from platform_assets.streams.advance import CHANGES_POOL, STREAMS_POOL
 from platform_assets.streams.stream import EVENT_STREAMS, OLTP_CHANGES, Stream
 from platform_assets.table import Table
+from platform_assets.tables import TABLES, tables
 from resources.lake import WRITER_PROPERTIES, Lake, Writer, retrying
 
 MAINTENANCE_POOL = "maintenance"
@@ -252,8 +253,6 @@ def _maintained(platform: Platform) -> Iterator[tuple[Table, dict[str, int]]]:
 
 def _there(lake: Lake) -> Iterator[Table]:
     """Every table but those of new metrics that no run has made yet."""
-    from platform_assets.definitions import TABLES, tables  # noqa: PLC0415 - the composition imports this module
-
     for table in tables():
         if table in TABLES or lake.exists(table):
             yield table

@@ -57,7 +57,7 @@ class MicroBatches(StreamWriter):
     """The writer of the streams of events and of all that is fed by them.
 
     Args:
-        lake: The lake; the tables must exist (`definitions.create_tables`).
+        lake: The lake; the tables must exist (`tables.create_tables`).
         source: Where records come from.
         settings: Topics, sizes, allowed lateness, watermark.
 

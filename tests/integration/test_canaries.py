@@ -12,7 +12,6 @@ import pytest
 from integration.conftest import Topic
 from platform_assets.alerts.of_streams import of_canaries
 from platform_assets.bronze import client_events
-from platform_assets.definitions import create_tables
 from platform_assets.gold import live_metrics
 from platform_assets.platform import Platform
 from platform_assets.quality import canaries
@@ -20,6 +19,7 @@ from platform_assets.semantics.events import CANARY
 from platform_assets.silver import events, touched_hours
 from platform_assets.streams import epochs
 from platform_assets.streams.micro_batches import MicroBatches
+from platform_assets.tables import create_tables
 from resources.lake import Lake, reached_at
 from sensors.canaries import canaries as sensor
 
