@@ -248,6 +248,19 @@ def die() -> None:
     raise Killed
 
 
+def die_at(lake: EventfulLake, moment: str) -> None:
+    """Let the process end at the next moment of that name."""
+
+    class Watch(dict[int, Any]):
+        def pop(self, number: int, default: Any = None) -> Any:
+            if lake.moments[number - 1] == moment:
+                lake.happenings = {}
+                return die
+            return default
+
+    lake.happenings = Watch()
+
+
 def _rows(lake: Lake, table: Table) -> list[tuple[Any, ...]]:
     return lake.scan(table).select(table.substance).sort(COORDINATES).collect().rows()
 
