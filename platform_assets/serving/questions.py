@@ -18,7 +18,7 @@ import polars as pl
 
 from partitions import Window
 from platform_assets.gold.published_numbers import Explanation
-from platform_assets.quality.canaries import OUTCOMES
+from platform_assets.ops.canaries import OUTCOMES
 from platform_assets.semantics.calendar import bucket_of
 from platform_assets.semantics.events import CANARY, STRAGGLES_AFTER, raw_id
 from platform_assets.semantics.funnels import Funnel, attempts, furthest, summary
@@ -105,7 +105,7 @@ def freshness(catalog: Catalog, now: datetime) -> Freshness:
 def end_to_end(catalog: Catalog, now: datetime) -> float | None:
     """Seconds from being sent to being readable in gold, of the newest canary of the last hour; None without one."""
     query = """
-        SELECT freshness_seconds FROM quality.canaries
+        SELECT freshness_seconds FROM ops.canaries
         WHERE sent_at > $since AND freshness_seconds IS NOT NULL ORDER BY sent_at DESC, topic LIMIT 1"""
     found = catalog.sql(query, {"since": now - _HOUR})
     return None if found.is_empty() else float(found.item())
@@ -122,7 +122,7 @@ def canaries(catalog: Catalog, now: datetime) -> pl.DataFrame:
     query = f"""
         SELECT topic, count(*) AS sent, {counts}, quantile_cont(freshness_seconds, 0.5) AS p50,
             quantile_cont(freshness_seconds, 0.95) AS p95, max(freshness_seconds) AS slowest
-        FROM quality.canaries WHERE sent_at > $since GROUP BY topic ORDER BY topic"""
+        FROM ops.canaries WHERE sent_at > $since GROUP BY topic ORDER BY topic"""
     return catalog.sql(query, {"since": now - timedelta(days=1)})
 
 
