@@ -54,6 +54,12 @@ def is_free(host: str, port: int) -> bool:
         return True
 
 
+def listens(host: str, port: int) -> bool:
+    """Whether something listens on a TCP port now."""
+    with socket.socket() as probe:
+        return probe.connect_ex((host, port)) == 0
+
+
 def tail(log_file: Path, lines: int = _TAIL_LINES) -> str:
     """The last lines of a log, or a remark in brackets where there are none."""
     if not log_file.exists():
