@@ -423,8 +423,9 @@ def has_no_bad_rows(platform: Platform, table: Table, window: Window) -> Verdict
 def is_there(platform: Platform, table: Table, window: Window) -> Verdict:
     """Whether a partition that is due exists.
 
-    A stream's partition is there when the watermark has passed it, a feed's when a file brought rows of it. A rebuilt
-    one is there when it was computed, or when silver has nothing in it.
+    A stream's partition is there when the stream has come past it, a feed's when a file brought rows of it. A rebuilt
+    one is there when it was computed, or when silver has nothing in it. How much of it may still come, which the
+    watermark waits for, is `is_complete`'s to judge.
     """
     if table.update == "landed; rebuild":
         if platform.lake.scan(table).select(pl.len()).collect().item() == 0:
@@ -434,10 +435,11 @@ def is_there(platform: Platform, table: Table, window: Window) -> Verdict:
         return Verdict(passed=rows > 0, description=told, observed=rows, least=1, unit="rows")
     if table.update != "rebuild":
         watermark = platform.watermark()
-        told = f"the watermark is at {watermark}, the partition ends at {window.end}"
         if watermark is None:
-            return Verdict(passed=False, description=told)
-        return Verdict.of_wrong(_seconds_short(window, watermark), "seconds", told)
+            return Verdict(passed=False, description=f"no event has come, the partition ends at {window.end}")
+        come = watermark + platform.settings.expected_disorder
+        told = f"the stream has come to {come}, the partition ends at {window.end}"
+        return Verdict.of_wrong(_seconds_short(window, come), "seconds", told)
     lake = platform.lake
     ledger = lake.scan(computations.TABLE).filter(
         (pl.col("table") == table.name) & (pl.col("window_start") < window.end) & (pl.col("window_end") > window.start)
