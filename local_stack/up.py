@@ -834,12 +834,8 @@ class _Running:
 
     def _cancel_runs(self) -> None:
         """Ask Dagster to cancel the runs in progress, as a person would; give them a moment."""
-        import dagster as dg  # noqa: PLC0415
-
         with _instance(self._stack.dagster_home) as instance:
-            for run in _in_progress(instance):
-                with suppress(dg.DagsterInvariantViolationError):
-                    instance.run_launcher.terminate(run.run_id)
+            cancel_runs(instance)
             deadline = time.monotonic() + _CANCEL_SECONDS
             while _in_progress(instance) and time.monotonic() < deadline and not self._signals.hurry:
                 time.sleep(0.2)
@@ -915,6 +911,21 @@ def _instance(home: Path) -> Iterator[DagsterInstance]:
 
     with instance_of(home) as instance:
         yield instance
+
+
+def cancel_runs(instance: DagsterInstance) -> None:
+    """Ask Dagster to cancel the runs that are executed; those that have not begun are canceled at once.
+
+    Asked to cancel one that has not begun, Dagster ends its process and then calls it failed, which is an alert.
+    """
+    import dagster as dg  # noqa: PLC0415
+
+    for run in _in_progress(instance):
+        if run.status is dg.DagsterRunStatus.STARTED:
+            with suppress(dg.DagsterInvariantViolationError):
+                instance.run_launcher.terminate(run.run_id)
+        elif run.status is not dg.DagsterRunStatus.CANCELING:
+            instance.report_run_canceled(run, message="The stack was stopped before the run began.")
 
 
 def _in_progress(instance: DagsterInstance) -> Sequence[DagsterRun]:

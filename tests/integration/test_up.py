@@ -20,6 +20,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import psycopg
 import pytest
 from confluent_kafka import Producer
@@ -31,7 +32,7 @@ from local_stack.broker import Broker, create_topic, free_port
 from local_stack.ends import EmbeddedSource, fetched_ends
 from local_stack.new_epoch import open_new_epoch, situation
 from local_stack.stack import MARK, Stack, StackHeld, StackRefused, State, Stop
-from local_stack.up import Interrupted, Options, Signals, _lost, _state, down, refuse_where_it_cannot
+from local_stack.up import Interrupted, Options, Signals, _lost, _state, cancel_runs, down, refuse_where_it_cannot
 from platform_assets.bronze import client_events
 from platform_assets.definitions import create_tables
 from platform_assets.gold import active_users
@@ -168,6 +169,22 @@ def test_the_first_signal_stops_and_the_second_hurries() -> None:
     finally:
         for number, handler in zip((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), before, strict=True):
             signal.signal(number, handler)
+
+
+def test_a_run_that_has_not_begun_is_canceled_and_not_called_failed() -> None:
+    @dg.op
+    def never() -> None: ...
+
+    @dg.job
+    def idle() -> None:
+        never()
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        run_id = instance.create_run_for_job(idle, status=dg.DagsterRunStatus.STARTING).run_id
+        cancel_runs(instance)
+        run = instance.get_run_by_id(run_id)
+        assert run is not None
+        assert run.status is dg.DagsterRunStatus.CANCELED
 
 
 def test_down_with_nothing_up_says_so(stack: Stack) -> None:
