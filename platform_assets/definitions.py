@@ -47,14 +47,7 @@ from platform_assets.ops import alert_deliveries, canaries, computations, incide
 from platform_assets.platform import Platform
 from platform_assets.quality import check_results, end_to_end, profiles, service_levels
 from platform_assets.quality.anomalies import ANOMALY_CHECKS
-from platform_assets.quality.checks import (
-    asset_check,
-    checks_of,
-    keeps_addresses_out,
-    whole_address_check,
-    whole_check,
-    whole_checks_of,
-)
+from platform_assets.quality.checks import asset_check, checks_of, whole_check, whole_checks_of
 from platform_assets.serving.warehouse import served, warehouse_asset
 from platform_assets.silver import (
     activity_hours,
@@ -232,7 +225,6 @@ def build_defs(
         asset_checks=[
             *(asset_check(check, partitions) for check in (*checks_of(declared), *ANOMALY_CHECKS)),
             *(whole_check(check) for check in whole_checks_of(declared)),
-            *(whole_address_check(t) for t in declared if t.partitions is None and keeps_addresses_out(t)),
             whole_check(end_to_end.END_TO_END),
             no_file_set_aside,
             metric_files_check(),
