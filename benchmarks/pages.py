@@ -20,7 +20,7 @@ from benchmarks.gold_year import STEPS, fill
 from partitions import Window
 from platform_assets.definitions import tables
 from platform_assets.semantics.funnels import Funnel
-from platform_assets.serving import questions
+from platform_assets.serving import metrics, questions
 from platform_assets.serving.catalog import Catalog
 from platform_assets.serving.dashboard.source import HELD_BYTES
 from resources.lake import Lake
@@ -72,8 +72,8 @@ def asked(catalog: Catalog, now: datetime) -> dict[str, dict[str, Question]]:
         "Why did it change": {
             "numbers": lambda: questions.published_metrics(catalog, year, last),
             "slices": lambda: questions.published_slices(catalog, said, year, last),
-            "values": lambda: questions.published_values(catalog, said, "", year, last),
-            "restatements": lambda: questions.restatements(catalog, last.replace(day=1), last),
+            "values": lambda: metrics.published(catalog, said, "", Window.of_days(year, last, settings.zone), now),
+            "restatements": lambda: questions.restatements(catalog, Window(now - timedelta(days=30), now)),
         },
         "Health": _of_health(catalog, last),
     }

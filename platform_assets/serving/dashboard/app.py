@@ -15,7 +15,8 @@ def main() -> None:
     """Show the page that the address names."""
     st.set_page_config(page_title="Headwater", page_icon=str(_ICON), layout="wide")
     pages = [
-        st.Page(now.show, title="Now", icon=":material/bolt:", url_path="now", default=True),
+        st.Page(now.show, title="Now", icon=":material/bolt:", default=True),
+        st.Page(now.show, title="Now", url_path="now", visibility="hidden"),  # the first page has the address / alone
         st.Page(growth.show, title="Growth", icon=":material/trending_up:", url_path="growth"),
         st.Page(retention.show, title="Retention", icon=":material/replay:", url_path="retention"),
         st.Page(funnels.show, title="Funnels", icon=":material/filter_alt:", url_path="funnels"),

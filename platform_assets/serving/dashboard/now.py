@@ -35,6 +35,7 @@ def _body(source: Source) -> None:
         span = filters.switch("Look back", list(_SPANS), "span", named=_SPAN_NAMES.__getitem__)
         found = questions.platforms(source.catalog, Window(now - _SPANS["12h"], now + timedelta(minutes=1)))
         platform = filters.only("Platform", found, "platform")
+    filters.of_everybody("live numbers are kept by platform; *Growth* has those of the days.", ["platform"])
     _live(source, _SPANS[span], platform)
 
 

@@ -25,6 +25,10 @@ def _body(source: Source) -> None:
         chosen = filters.one_of("Retention", names, "retention", named=filters.readable)
         first, last = filters.days(source, default="90d")
     st.caption(beginning(offered[chosen].description))
+    filters.of_everybody(
+        "a retention has no slices. One of a platform or country is a file of its own, with `where` in `start` and "
+        "`returning` (docs/metrics.md); it is then offered here."
+    )
     found = questions.retention(source.catalog, offered[chosen], first, last).drop_nulls("cohort_size")
     if found.is_empty():
         msg = "No cohort that began in these days has ended yet: choose more days."

@@ -38,6 +38,7 @@ def run(host: str, port: int) -> None:
         "server_fileWatcherType": "none",
         "server_showEmailPrompt": False,
         "browser_gatherUsageStats": False,
+        "global_disableWidgetStateDuplicationWarning": True,  # of boxes that are given what was chosen elsewhere
         "client_toolbarMode": "minimal",
         "client_showErrorDetails": "none",
         "client_showErrorLinks": False,
