@@ -99,11 +99,14 @@ def figures(shown: Sequence[Figure]) -> None:
     with st.container(horizontal=True, gap="small"):
         for figure in shown:
             sign = "" if figure.state is None else f" {STATES[figure.state]}"
+            change = figure.change or ""
+            is_still = not set(change) & set("123456789")  # +0.0% is neither more nor less
             st.metric(
                 figure.label + sign,
                 figure.value,
-                figure.change,
-                delta_color=figure.good,  # type: ignore[arg-type]
+                (change.lstrip("+-") if is_still else change) or None,
+                delta_color="off" if is_still else figure.good,  # type: ignore[arg-type]
+                delta_arrow="off" if is_still else "auto",
                 delta_description=figure.against,
                 help=figure.explained,
                 border=True,
