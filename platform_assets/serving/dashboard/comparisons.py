@@ -46,8 +46,13 @@ def cells(frame: pl.DataFrame, cohorts: Sequence[str]) -> alt.LayerChart:
         frame: ``cohort`` (a label), ``interval``, ``share``, ``persons``, ``cohort_size``, ``is_complete``, ``state``.
         cohorts: The labels in order.
     """
-    x = alt.X("interval:O", title="intervals since the start", axis=alt.Axis(orient="top", labelAngle=0, ticks=False))
-    y = alt.Y("cohort:N", sort=list(cohorts), title=None, axis=alt.Axis(ticks=False, labelLimit=150, domain=False))
+    x = alt.X(
+        "interval:O",
+        title="intervals since the start",
+        axis=alt.Axis(orient="top", labelAngle=0, labelFlush=False, ticks=False),
+    )
+    sides = alt.Axis(ticks=False, labelLimit=150, labelFlush=False, domain=False)
+    y = alt.Y("cohort:N", sort=list(cohorts), title=None, axis=sides)
     tooltip = [
         alt.Tooltip("cohort:N", title="cohort"),
         alt.Tooltip("interval:O"),

@@ -96,7 +96,7 @@ def _per_minute(source: Source, span: timedelta, platform: str | None) -> None:
     first, last = (
         moment.astimezone(source.zone).replace(tzinfo=None, microsecond=0) for moment in (window.start, window.end)
     )
-    order = found["platform"].unique().sort().to_list()
+    order = sorted(found["platform"].unique(), key=lambda name: (name == questions.UNKNOWN, name))
     chart = charts.minutes(charts.clocked(found, source.zone, "minute"), first, last, order)
     charts.draw(chart, "Events by minute and platform")
 
