@@ -15,6 +15,9 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 PEOPLE = ("platform", "country", "plan")
 """By what people are told apart: names in the address, and dimensions of `gold/active_users_by_slice`."""
 
+ALL = "All"
+"""What a box says that leaves nobody out."""
+
 _PAGE, _NOTED, _DRAWN, _DRAWN_BEFORE = (f"choices: {name}" for name in ("page", "noted", "drawn", "drawn before"))
 
 
@@ -29,7 +32,8 @@ def begin(page: str) -> None:
         state[_NOTED] = {}  # who goes back is shown what the address of then says
     noted = state.setdefault(_NOTED, {})
     if not is_same:
-        noted |= {name: (st.query_params[name],) * 2 for name in PEOPLE if name in st.query_params}
+        said = {name: st.query_params[name] for name in PEOPLE if name in st.query_params}
+        noted |= {name: (text, text) for name, text in said.items() if text not in {"", ALL}}
         for name, value in people().items():
             _say(name, value)
 

@@ -15,7 +15,6 @@ from platform_assets.serving.dashboard.source import Source
 
 _PERIODS = {"7d": 7, "28d": 28, "90d": 90, "12m": 365}
 _PERIOD_NAMES = {"7d": "7 days", "28d": "28 days", "90d": "90 days", "12m": "12 months", "own": "From – to"}
-_EVERYTHING = "all"
 
 
 def days(source: Source, default: str = "28d", longest: int | None = None) -> tuple[date, date]:
@@ -95,11 +94,11 @@ def only(label: str, options: Sequence[str], key: str) -> str | None:
     What was chosen is offered even where there is nothing of it: it is not to be dropped without a word.
     """
     wanted = choices.people().get(key)
-    held = [_EVERYTHING, *options, *([] if wanted is None or wanted in options else [wanted])]
+    held = [choices.ALL, *options, *([] if wanted is None or wanted in options else [wanted])]
     choices.bring(key, held)
-    chosen = one_of(label, held, key, named=lambda value: "All" if value == _EVERYTHING else value)
-    choices.note(key, chosen, chosen, is_default=chosen == _EVERYTHING)
-    return None if chosen == _EVERYTHING else chosen
+    chosen = one_of(label, held, key)
+    choices.note(key, chosen, chosen, is_default=chosen == choices.ALL)
+    return None if chosen == choices.ALL else chosen
 
 
 def people(source: Source, first: date, last: date, dimensions: Sequence[str] = choices.PEOPLE) -> dict[str, str]:
