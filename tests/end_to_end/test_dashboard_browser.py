@@ -70,6 +70,26 @@ def test_a_link_shows_what_somebody_saw(url: str, page: Page) -> None:
     assert "by=Country" in page.url
 
 
+def test_what_was_chosen_goes_along_to_the_other_pages(url: str, page: Page) -> None:
+    page.set_viewport_size({"width": 1280, "height": 900})
+    page.goto(f"{url}/growth?country=DE&period=7+days")
+    country = page.get_by_test_id("stSelectbox").filter(has_text="Country").get_by_role("combobox")
+    expect(country).to_have_value("DE", timeout=90_000)
+    page.get_by_role("link", name="Retention").click()
+    expect(page.get_by_text("Not of country DE alone")).to_be_visible()
+    page.wait_for_function("location.pathname == '/retention' && location.search.includes('country=DE')")
+    page.get_by_role("link", name="Growth").click()
+    expect(country).to_have_value("DE")
+    page.wait_for_function("location.search.includes('period=7') && location.search.includes('country=DE')")
+
+
+def test_the_first_page_has_an_address_to_share(url: str, page: Page) -> None:
+    page.goto(f"{url}/now?platform=ios&span=2+hours")
+    platform = page.get_by_test_id("stSelectbox").filter(has_text="Platform").get_by_role("combobox")
+    expect(platform).to_have_value("ios", timeout=90_000)
+    expect(page.get_by_text("Page not found")).to_have_count(0)
+
+
 def test_what_is_committed_is_seen_without_a_reload(url: str, page: Page, lake: Lake) -> None:
     page.goto(url)
     figure = page.get_by_test_id("stMetric").filter(has_text="Active, last 5 min").get_by_test_id("stMetricValue")
