@@ -161,8 +161,8 @@ def rebuild(platform: Platform, window: Window) -> None:
             rows = transform(acted, versions).collect()
             made = lake.replace(TABLE, handle, rows, part)
             for join, read in zip(JOINS, known, strict=True):
-                platform.record(TABLE, part, join.dimension.table, read.version(), made, rows.height)
-            platform.record(TABLE, part, events.TABLE, source.version(), made, rows.height)
+                platform.record(TABLE, part, join.dimension.table, read.version(), made, rows.height, source)
+            platform.record(TABLE, part, events.TABLE, source.version(), made, rows.height, source)
 
         retrying(f"rebuild of {TABLE.name}", attempt)
 

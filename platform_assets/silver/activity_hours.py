@@ -80,6 +80,6 @@ def rebuild(platform: Platform, window: Window) -> None:
             scanned = lake.scan(events.TABLE, part, source)
             rows = transform(scanned, settings.passive_events, settings.reporting_timezone).collect(engine="streaming")
             made = lake.replace(TABLE, handle, rows, part)
-            platform.record(TABLE, part, events.TABLE, source.version(), made, rows.height)
+            platform.record(TABLE, part, events.TABLE, source.version(), made, rows.height, source)
 
         retrying(f"rebuild of {TABLE.name}", attempt)
