@@ -49,7 +49,7 @@ from platform_assets.ops import alert_deliveries, computations, incidents
 from platform_assets.platform import Platform
 from platform_assets.publication import Publication
 from platform_assets.quality import check_results, profiles, service_levels
-from platform_assets.quality.anomalies import ANOMALY_CHECKS
+from platform_assets.quality.anomalies import anomaly_checks
 from platform_assets.quality.checks import (
     asset_check,
     checks_of,
@@ -128,6 +128,9 @@ TABLES: tuple[Table, ...] = (
 )
 """Every table that is declared in Python, in the order in which data flows."""
 
+WATCHED = tuple(table for table in TABLES if table.watch is not None)
+"""Those whose hours are profiled, and judged by what is usual."""
+
 PUBLICATIONS: tuple[Publication, ...] = (
     active_users.PUBLISHES,
     active_users_by_slice.PUBLISHES,
@@ -190,7 +193,9 @@ def assets(partitions: Partitions, numbers: Sequence[DailyNumber]) -> list[dg.As
         rebuilt_asset(late_arrivals.TABLE, of_events, rebuilds.rebuild_late_arrivals, partitions),
         rebuilt_asset(silver, [*of_events, late_arrivals.TABLE], rebuilds.rebuild_events, partitions),
         rebuilt_asset(outcomes.TABLE, [*of_events, silver], rebuilds.rebuild_outcomes, partitions),
-        rebuilt_asset(profiles.TABLE, [silver, outcomes.TABLE], profiles.rebuild, partitions),
+        rebuilt_asset(
+            profiles.TABLE, [*WATCHED, outcomes.TABLE], partial(profiles.rebuild, tables=WATCHED), partitions
+        ),
         rebuilt_asset(live_metrics.TABLE, [silver], live_metrics.rebuild, partitions),
         rebuilt_asset(activity_hours.TABLE, [silver], activity_hours.rebuild, partitions),
         rebuilt_asset(identity_links.TABLE, [silver], identity_links.rebuild, partitions),
@@ -319,7 +324,7 @@ def build_defs(
     return dg.Definitions(
         assets=made,
         asset_checks=[
-            *(asset_check(check, partitions) for check in (*checks_of(declared), *ANOMALY_CHECKS)),
+            *(asset_check(check, partitions) for check in (*checks_of(declared), *anomaly_checks(declared))),
             *(whole_check(check) for check in whole_checks_of(declared)),
             *(whole_address_check(t) for t in declared if t.partitions is None and keeps_addresses_out(t)),
             no_file_set_aside,
