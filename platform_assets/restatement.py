@@ -69,16 +69,17 @@ def stale_hours(touched: pl.DataFrame, computed: pl.DataFrame) -> list[datetime]
     return stale["event_hour"].sort().to_list()
 
 
-def settled_hours(closed: pl.Series, touched: pl.DataFrame, computed: pl.DataFrame) -> pl.DataFrame:
+def settled_hours(closed: pl.Series, touched: pl.DataFrame, computed: pl.DataFrame, read: pl.DataFrame) -> pl.DataFrame:
     """Of hours that are closed, those that a table rebuilt from silver has as they were when they closed, or later.
 
     Silver touched them no more since they were computed, or never; or they were computed when they were closed: where
-    late events trickle in, an hour may always be stale.
+    late events trickle in, an hour may always be stale. One that was settled stays so: it was read as such.
 
     Args:
         closed: Starts of UTC hours that the watermark had passed at the version of silver up to which `touched` tells.
         touched: ``event_hour``, ``silver_version``.
         computed: Computations of the table from silver: windows, both versions, and the ``watermark`` of what was read.
+        read: Computations from settled hours of the table: windows.
 
     Returns:
         ``event_hour``, in order, and ``version``: that of the table which made it, -1 where silver has nothing in it.
@@ -93,7 +94,8 @@ def settled_hours(closed: pl.Series, touched: pl.DataFrame, computed: pl.DataFra
         )
     )
     told = closed.to_frame("event_hour").join(done, on="event_hour", how="left", maintain_order="left")
-    is_settled = pl.col("was_closed") | ~pl.col("event_hour").is_in(behind.implode())
+    hour, known = pl.col("event_hour"), _by_hour(read)["event_hour"]
+    is_settled = pl.col("was_closed") | ~hour.is_in(behind.implode()) | hour.is_in(known.implode())
     return told.filter(is_settled).select("event_hour", pl.col("version").fill_null(-1))
 
 

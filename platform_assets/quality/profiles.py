@@ -214,7 +214,8 @@ def settled(platform: Platform, table: Table, ledger: pl.DataFrame, window: Wind
     if not closed.is_empty() and (table.update == "rebuild" or table is events.TABLE):
         touched = lake.scan(touched_hours.TABLE, Window(closed[0], closed[-1] + _HOUR), followed).collect()
     if table.update == "rebuild":
-        return settled_hours(closed, touched, ledger.filter(table=table.name, upstream=events.TABLE.name))
+        computed = ledger.filter(table=table.name, upstream=events.TABLE.name)
+        return settled_hours(closed, touched, computed, _of(table, ledger))
     newest = touched.group_by("event_hour").agg(version=pl.col("silver_version").max())
     told = closed.to_frame("event_hour").join(newest, on="event_hour", how="left", maintain_order="left")
     return told.with_columns(pl.col("version").fill_null(-1))
