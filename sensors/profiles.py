@@ -14,7 +14,7 @@ from platform_assets.definitions import WATCHED
 from platform_assets.ops import computations
 from platform_assets.platform import Platform
 from platform_assets.quality import profiles
-from platform_assets.quality.anomalies import anomaly_checks
+from platform_assets.quality.anomalies import anomaly_checks, profiled_hours
 from platform_assets.quality.checks import checks_of
 from platform_assets.restatement import Tier
 from platform_assets.table import Table
@@ -43,44 +43,45 @@ profile_hours = dg.define_asset_job(
 def profiling(
     context: dg.SensorEvaluationContext, platform: dg.ResourceParam[Platform]
 ) -> Iterator[dg.RunRequest | dg.SkipReason]:
-    """Ask for new hours, which are judged; else for history, which is not, and for what was touched since.
-
-    A run profiles of all tables what they are done with. It judges those for which its hours are new: tables are done
-    with an hour at different times, and each is judged once.
-    """
+    """Ask for new hours, which are judged; else for history, which is not, and for what was touched since."""
     if is_under_way(context.instance, profile_hours.name):
         yield dg.SkipReason("hours are being profiled")
         return
     ledger, now = platform.lake.scan(computations.TABLE).collect(), platform.clock()
+    news: set[datetime] = set()
     history: set[datetime] = set()
     touched: set[datetime] = set()
-    news: dict[tuple[datetime, ...], list[Table]] = {}
     for table in WATCHED:
         settled = profiles.settled(platform, table, ledger)
         new = profiles.missing(table, settled, ledger)
-        recent = tuple(hour for hour in new if new[-1] - hour < JUDGED_FOR)
+        recent = [hour for hour in new if new[-1] - hour < JUDGED_FOR]
         old = new[: len(new) - len(recent)]
-        if recent and not old:  # its own history comes first: they are judged by it
-            news.setdefault(recent, []).append(table)
         history.update(old)
+        if not old:  # its own history comes first: it is judged by that
+            news.update(recent)
         touched.update(profiles.stale(table, settled, ledger))
     if news:
-        hours, tables = next(iter(news.items()))
-        yield from _requests(platform, hours, tables)
+        yield from _requests(platform, news, WATCHED)
         return
     again = restatement.due(sorted(touched), ledger.filter(table=profiles.TABLE.name), now, TIERS)
     yield from _requests(platform, {*history, *again}, [])
 
 
 def _requests(platform: Platform, starts: Iterable[datetime], judged: Sequence[Table]) -> Iterator[dg.RunRequest]:
-    """A run a range, of the profiles and of the checks that rest on them, of some tables."""
+    """A run a range, of the profiles and of the checks that rest on them, of those tables that had none of them all.
+
+    A run profiles of all tables what they are done with by then. So a table that is not yet done with an hour is judged
+    with it, too, and one that was is not judged again.
+    """
     own = [check.key for check in checks_of([profiles.TABLE]) if check.table is profiles.TABLE]
     for first, last in restatement.ranges(starts, *RANGES["hour"]):
-        keys = platform.partitions.keys("hour", Window(first, last + timedelta(seconds=1)))
+        hours = Window(first, last + timedelta(hours=1))
+        keys = platform.partitions.keys("hour", hours)
         if keys:
+            new = [table for table in judged if len(profiled_hours(platform, table, hours)) < len(keys)]
             yield dg.RunRequest(
                 job_name=profile_hours.name,
                 asset_selection=[profiles.TABLE.asset_key],
-                asset_check_keys=[*own, *(check.key for check in anomaly_checks(judged))],
+                asset_check_keys=[*own, *(check.key for check in anomaly_checks(new))],
                 tags={RANGE_START: keys[0], RANGE_END: keys[-1]},
             )

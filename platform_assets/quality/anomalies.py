@@ -131,7 +131,7 @@ def verdicts_of(platform: Platform, table: Table, measure: Measure, window: Wind
     Hours that were not profiled are not judged; what lies before such an hour tells nothing.
     """
     since = window.start - SPECIFICATION.reads
-    profiled = _profiled(platform, table, Window(since, window.end))
+    profiled = profiled_hours(platform, table, Window(since, window.end))
     gaps = [hour for hour in _hours(since, window.start) if hour not in profiled]
     known = Window(max([since, *(gap + _HOUR for gap in gaps)]), window.end)
     rows = platform.lake.scan(profiles.TABLE, known).filter(source_table=table.name).collect()
@@ -171,6 +171,7 @@ def is_usual(measure: Measure) -> Callable[[Platform, Table, Window], Verdict]:
         return Verdict(
             passed=wrong.is_empty(),
             description="; ".join(parts),
+            is_told=not found.is_empty(),
             metadata={"hours": str(told.head(_SHOWN).to_dicts())},
             **({} if found.is_empty() else told.select("observed", "least", "most").row(0, named=True)),
             unit=measure.unit,
@@ -203,17 +204,17 @@ def anomaly_checks(tables: Sequence[Table]) -> tuple[Check, ...]:
     )
 
 
-def _by_subject(profiled: pl.DataFrame, **counts: pl.Expr) -> pl.DataFrame:
-    return profiled.group_by("hour", series="subject").agg(**counts)
-
-
-def _profiled(platform: Platform, table: Table, window: Window) -> set[datetime]:
+def profiled_hours(platform: Platform, table: Table, window: Window) -> set[datetime]:
     """The hours of a window that were profiled of a table, told by the ledger: a silent hour has no rows."""
     done = _of_profiles(platform, table).filter(
         pl.col("window_start") < window.end, pl.col("window_end") > window.start
     )
     spans = done.select("window_start", "window_end").collect().iter_rows()
     return {hour for start, end in spans for hour in _hours(max(start, window.start), min(end, window.end))}
+
+
+def _by_subject(profiled: pl.DataFrame, **counts: pl.Expr) -> pl.DataFrame:
+    return profiled.group_by("hour", series="subject").agg(**counts)
 
 
 def _profiled_last(platform: Platform, table: Table) -> Window | None:

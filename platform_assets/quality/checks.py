@@ -63,6 +63,7 @@ class Verdict:
     Attributes:
         passed: Whether it holds.
         description: What was seen, for people.
+        is_told: Whether there was anything to tell it by; else it passes, and says nothing of what came before.
         metadata: What else people should see.
         observed: The number that was judged.
         least: The least that it may be.
@@ -77,6 +78,7 @@ class Verdict:
 
     passed: bool
     description: str
+    is_told: bool = True
     metadata: Mapping[str, Any] = field(default_factory=dict)
     observed: float | None = None
     least: float | None = None
@@ -170,7 +172,7 @@ class Check:
             name: value if isinstance(value, dg.MetadataValue) else dg.MetadataValue.text(str(value))
             for name, value in verdict.metadata.items()
         }
-        ends = self.newest_only or (self.later_ends and verdict.passed)
+        ends = self.newest_only or (self.later_ends and verdict.passed and verdict.is_told)
         return {**measures.metadata(), **(end_of_earlier() if ends else {}), **more}
 
     def evaluation(self, verdict: Verdict, partition: str | None) -> AssetCheckEvaluation:

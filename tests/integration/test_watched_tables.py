@@ -115,11 +115,14 @@ def test_an_hour_is_profiled_when_its_own_table_is_done_with_it(run: Run) -> Non
     run.restate(sensor)
     assert {hour for hour, *_ in profiled(run, events.TABLE)} == set(hours)
     assert profiled(run, fact_events.TABLE) == {}
+    told = {key: t.number for key, t in said(run, fact_events.TABLE).items() if key[0] in ANOMALIES}
     run.restate(run.sensor("fact_restatements"))
-    assert {check for check, _ in said(run, fact_events.TABLE)}.isdisjoint(ANOMALIES), "they are judged when profiled"
+    again = {key: t.number for key, t in said(run, fact_events.TABLE).items() if key[0] in ANOMALIES}
+    assert again == told, "facts are judged when they are profiled, not when they are computed"
     (request,) = run.requested(sensor)
     judged = {key.asset_key for key in request.asset_check_keys or ()}
-    assert judged == {profiles.TABLE.asset_key, fact_events.TABLE.asset_key}, "those of events were judged"
+    assert fact_events.TABLE.asset_key in judged
+    assert events.TABLE.asset_key not in judged, "they were"
     run.restate(sensor)
     facts = profiled(run, fact_events.TABLE)
     assert {hour: facts[hour, "rows", profiles.ALL_ROWS, None] for hour in hours} == dict.fromkeys(hours, PER_HOUR)
@@ -129,6 +132,25 @@ def test_an_hour_is_profiled_when_its_own_table_is_done_with_it(run: Run) -> Non
     run.restate(sensor)
     ids = profiled(run, activity_hours.TABLE)
     assert [ids[hour, "distinct", "raw_id", None] for hour in hours] == [20, 20, 20]
+
+
+def test_an_hour_that_a_table_is_done_with_while_a_run_begins_is_judged_by_it(run: Run) -> None:
+    act(run, 0, 80)
+    sensor, hour = run.sensor("profiling"), f"{FIRST:%Y-%m-%d-%H:%M}"
+    (request,) = run.requested(sensor)
+    run.restate(run.sensor("fact_restatements"))
+    assert request.job_name is not None
+    run.execute(
+        request.job_name,
+        tags=request.tags,
+        asset_selection=request.asset_selection,
+        asset_check_keys=request.asset_check_keys,
+    )
+    assert run.requested(sensor) == []
+    facts, activity = (said(run, table)["volume", hour] for table in (fact_events.TABLE, activity_hours.TABLE))
+    assert "not enough history" in facts.description
+    assert "not profiled yet" in activity.description
+    assert (facts.ends_earlier, activity.ends_earlier) == (True, False)
 
 
 def test_silent_hours_of_facts_are_hours_of_nothing(run: Run) -> None:
