@@ -139,13 +139,7 @@ def test_an_hour_that_a_table_is_done_with_while_a_run_begins_is_judged_by_it(ru
     sensor, hour = run.sensor("profiling"), f"{FIRST:%Y-%m-%d-%H:%M}"
     (request,) = run.requested(sensor)
     run.restate(run.sensor("fact_restatements"))
-    assert request.job_name is not None
-    run.execute(
-        request.job_name,
-        tags=request.tags,
-        asset_selection=request.asset_selection,
-        asset_check_keys=request.asset_check_keys,
-    )
+    run.launch(request)
     assert run.requested(sensor) == []
     facts, activity = (said(run, table)["volume", hour] for table in (fact_events.TABLE, activity_hours.TABLE))
     assert "not enough history" in facts.description

@@ -126,19 +126,19 @@ class Run:
         asked = sensor(context)
         return [request for request in asked if isinstance(request, dg.RunRequest)]  # type: ignore[union-attr]
 
+    def launch(self, request: dg.RunRequest) -> None:
+        """Run what a sensor asks for, as the daemon does it."""
+        assert request.job_name is not None
+        chosen = {"asset_selection": request.asset_selection, "asset_check_keys": request.asset_check_keys}
+        self.execute(request.job_name, tags=request.tags, **chosen)
+
     def restate(self, sensor: dg.SensorDefinition = restatements) -> list[tuple[str, str, str]]:
         """Run what a restatement sensor asks for until it asks for nothing. Returns (job, first, last)."""
         done = []
         while requests := self.requested(sensor):
             for request in requests:
-                assert request.job_name is not None
-                self.execute(
-                    request.job_name,
-                    tags=request.tags,
-                    asset_selection=request.asset_selection,
-                    asset_check_keys=request.asset_check_keys,
-                )
-                done.append((request.job_name, *request.tags.values()))
+                self.launch(request)
+                done.append((str(request.job_name), *request.tags.values()))
         return done
 
 
