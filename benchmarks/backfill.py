@@ -21,7 +21,6 @@ from rich.console import Console
 
 from benchmarks import past, report
 from partitions import Window
-from platform_assets.definitions import create_tables
 from platform_assets.gold import (
     active_users,
     active_users_by_slice,
@@ -37,6 +36,7 @@ from platform_assets.platform import Platform
 from platform_assets.silver import activity_hours, events, identity_links, person_firsts, persons
 from platform_assets.streams.epochs import WATERMARK_APP
 from platform_assets.table import Table
+from platform_assets.tables import create_tables
 from resources.lake import Lake, Writer
 from resources.settings import Settings
 

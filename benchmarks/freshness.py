@@ -34,9 +34,9 @@ from benchmarks.timing import percentile
 from benchmarks.traffic import PARTITIONS, RATE, fill, since
 from local_stack.broker import Broker, create_topic, free_port
 from local_stack.simulator.world import rfc3339
-from platform_assets.definitions import create_tables
 from platform_assets.gold import live_metrics
 from platform_assets.silver import events
+from platform_assets.tables import create_tables
 from resources.envelope import WireEvent
 from resources.lake import Lake
 from resources.settings import Settings

@@ -13,12 +13,12 @@ from typing import Any
 
 import polars as pl
 
-from platform_assets.definitions import create_tables, tables
 from platform_assets.gold import active_users, active_users_by_slice, fact_events, live_metrics, published_numbers
 from platform_assets.gold import revenue as revenue_table
 from platform_assets.ops import computations
 from platform_assets.silver import events, outcomes, persons, quarantine
 from platform_assets.table import Table
+from platform_assets.tables import create_tables, tables
 from resources.lake import Lake
 
 PLATFORMS = {"web": 0.5, "ios": 0.27, "android": 0.23}

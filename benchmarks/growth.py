@@ -16,11 +16,11 @@ from benchmarks import past, report
 from benchmarks.timing import PARTS, Spread, other, watched
 from benchmarks.traffic import RATE, Deck, Traffic
 from platform_assets.bronze import client_events, dead_letters
-from platform_assets.definitions import create_tables
 from platform_assets.gold import live_metrics
 from platform_assets.maintenance import compact
 from platform_assets.silver import events, late_arrivals, outcomes, quarantine, touched_hours
 from platform_assets.streams.micro_batches import MicroBatches
+from platform_assets.tables import create_tables
 from resources.lake import Lake, Writer, disk_usage
 from resources.records import Batch, Held, Position, advanced
 from resources.settings import Settings

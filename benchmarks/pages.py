@@ -18,11 +18,11 @@ import polars as pl
 from benchmarks import report
 from benchmarks.gold_year import STEPS, fill
 from partitions import Window
-from platform_assets.definitions import tables
 from platform_assets.semantics.funnels import Funnel
 from platform_assets.serving import questions
 from platform_assets.serving.catalog import Catalog
 from platform_assets.serving.dashboard.source import HELD_BYTES
+from platform_assets.tables import tables
 from resources.lake import Lake
 from resources.settings import Settings
 

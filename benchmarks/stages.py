@@ -22,7 +22,6 @@ from benchmarks.traffic import PARTITIONS, RATE, Deck, Record, Traffic, fill, fr
 from local_stack.broker import Broker, create_topic, free_port
 from platform_assets.bronze import client_events
 from platform_assets.bronze import records as received
-from platform_assets.definitions import create_tables
 from platform_assets.gold import active_users, live_metrics, person_days
 from platform_assets.semantics.activity import active_users as counted
 from platform_assets.semantics.engines import collected
@@ -31,6 +30,7 @@ from platform_assets.silver.judgement import Rules, judge
 from platform_assets.streams.followers import Followers, SilverStep
 from platform_assets.streams.micro_batches import MicroBatches
 from platform_assets.table import Table
+from platform_assets.tables import create_tables
 from resources.events import decode
 from resources.kafka import KafkaSource
 from resources.lake import Change, Lake, Writer

@@ -141,9 +141,9 @@ def _confirmed(console: Console, question: str) -> bool:
 
 
 def _dictionary(options: argparse.Namespace, console: Console) -> int:
-    from platform_assets.definitions import tables  # noqa: PLC0415
     from platform_assets.gold.metric_numbers import own_metrics  # noqa: PLC0415
     from platform_assets.table import data_dictionary, data_model  # noqa: PLC0415
+    from platform_assets.tables import tables  # noqa: PLC0415
 
     if own_metrics().wrong:  # what is written would lack their tables
         console.print(f"[red]{escape(own_metrics().faults)}[/]", highlight=False)

@@ -14,8 +14,8 @@ from typing import Any
 
 from local_stack.stack import StackRefused
 from platform_assets.contracts import RETIRED, document, odcs, parsed, path_of, refused, refused_removal
-from platform_assets.definitions import tables
 from platform_assets.table import Table
+from platform_assets.tables import tables
 
 FOLDER = Path("docs") / "contracts"
 """Where the contracts are, from the project's root."""

@@ -31,7 +31,7 @@ from rich.table import Table as Shown
 from local_stack.stack import Stack, StackHeld, StackRefused
 from partitions import Partitions, Window
 from platform_assets.bronze import dead_letters
-from platform_assets.maintenance import FOLLOWED
+from platform_assets.followed import FOLLOWED
 from platform_assets.ops import computations
 from platform_assets.quality import check_results
 from platform_assets.silver import events, late_arrivals, quarantine, row_changes, touched_hours
@@ -299,8 +299,8 @@ def visit(stack: Stack, console: Console, *, mend: bool) -> int:
     Raises:
         StackRefused: Mending was asked for beside a writer.
     """
-    from platform_assets.definitions import tables  # noqa: PLC0415 - a second, which `--help` need not wait for
     from platform_assets.gold.metric_numbers import own_metrics  # noqa: PLC0415 - see above
+    from platform_assets.tables import tables  # noqa: PLC0415 - a second, which `--help` need not wait for
 
     settings = stack.settings()
     doctor = Doctor(Lake.from_settings(settings), settings, tables())

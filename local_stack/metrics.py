@@ -13,9 +13,10 @@ from rich.console import Console
 
 from local_stack.instance import instance_of
 from local_stack.stack import Stack
-from platform_assets.definitions import build_defs, tables
+from platform_assets.definitions import build_defs
 from platform_assets.platform import Platform
 from platform_assets.serving.machine_metrics import MachineMetrics
+from platform_assets.tables import tables
 from resources.settings import Settings
 
 

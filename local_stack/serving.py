@@ -10,12 +10,12 @@ from rich.markup import escape
 
 from local_stack.process import is_free
 from local_stack.sql_shell import respond, shell
-from platform_assets.definitions import publications_of, tables
 from platform_assets.gold.metric_numbers import own_metrics, own_numbers
 from platform_assets.platform import Platform
 from platform_assets.serving import warehouse
 from platform_assets.serving.catalog import Catalog, NotReadable
 from platform_assets.serving.views import VIEWS
+from platform_assets.tables import publications_of, tables
 from resources.lake import Lake
 from resources.settings import Settings, environment_name
 from resources.warehouse import NoWarehouse, Warehouse

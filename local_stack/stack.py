@@ -19,7 +19,7 @@ from typing import Literal, NamedTuple
 import msgspec
 from pydantic import SecretStr
 
-from resources.settings import Settings, environment_name
+from resources.settings import Settings, environment_name, iso8601
 
 ROOT = Path(__file__).resolve().parents[1]
 """The project's folder."""
@@ -256,6 +256,7 @@ class Stack:
             environment_name("kafka_bootstrap_servers"): settings.kafka_bootstrap_servers,
             environment_name("landing_url"): settings.landing_url or str(self.landing),
             environment_name("ui_url"): settings.ui_url,
+            environment_name("canary_every"): iso8601(settings.canary_every),
             **self._sources_environment(settings),
         }
 

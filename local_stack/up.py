@@ -51,6 +51,9 @@ if TYPE_CHECKING:  # these take seconds to import: a refusal comes first
 LOCATION = "platform_assets.definitions"
 """The code location's name: the same as with `dagster dev`, so that sensors and schedules keep their state."""
 
+CANARY_EVERY = timedelta(minutes=1)
+"""How often a canary is sent to the embedded broker, unless the settings say otherwise."""
+
 _PARTITIONS = 4
 _PYTHON = (3, 11)
 _DISK_BYTES = 2 * 2**30
@@ -420,6 +423,8 @@ class _Running:
             "landing_url": given.landing_url or str(stack.landing),
             "ui_url": given.ui_url if "ui_url" in given.model_fields_set else self._url,
         }
+        if state.embedded and "canary_every" not in given.model_fields_set:  # its topics are ours to write to
+            update["canary_every"] = CANARY_EVERY
         self._settings = given.model_copy(update=update)
         # Else librdkafka writes its remarks between our lines.
         self._config = {**self._settings.kafka_config(), "log_level": "3"}
@@ -732,9 +737,9 @@ class _Running:
 
     def _prepare_lake(self, platform: Platform) -> None:
         """Make the tables; then a history, a new epoch, or nothing."""
-        from platform_assets.definitions import create_tables  # noqa: PLC0415
         from platform_assets.gold.metric_numbers import own_metrics  # noqa: PLC0415
         from platform_assets.streams import epochs  # noqa: PLC0415
+        from platform_assets.tables import create_tables  # noqa: PLC0415
         from resources.kafka import KafkaSource  # noqa: PLC0415
 
         began = time.monotonic()

@@ -12,8 +12,6 @@ import dagster as dg
 from partitions import Partitions
 from platform_assets.assets import ledger_spec, rebuilt_asset, whole_asset
 from platform_assets.bronze import (
-    backend_logs,
-    client_events,
     dead_letters,
     landed_files,
     oltp_changes,
@@ -39,16 +37,15 @@ from platform_assets.gold import (
     revenue,
     sessions,
 )
-from platform_assets.gold.daily_numbers import DailyNumber, Restated, RestatedByDay
+from platform_assets.gold.daily_numbers import DailyNumber
 from platform_assets.gold.metric_files import WrongFile
-from platform_assets.gold.metric_numbers import own_metrics, own_numbers
+from platform_assets.gold.metric_numbers import own_metrics
 from platform_assets.identity_assets import IDENTITY_POOL, no_super_nodes, persons_asset, preview_persons
 from platform_assets.maintenance import maintain, nightly, nightly_maintenance, regular_maintenance
 from platform_assets.metric_assets import metric_files_check, wrong_assets
 from platform_assets.ops import alert_deliveries, computations, incidents
 from platform_assets.platform import Platform
-from platform_assets.publication import Publication
-from platform_assets.quality import check_results, profiles, service_levels
+from platform_assets.quality import canaries, check_results, profiles, service_levels
 from platform_assets.quality.anomalies import anomaly_checks
 from platform_assets.quality.checks import (
     asset_check,
@@ -79,99 +76,8 @@ from platform_assets.streams import rebuilds
 from platform_assets.streams.advance import advance, advance_changes
 from platform_assets.streams.replay import replay_records
 from platform_assets.streams.stream import EVENT_STREAMS, STREAMS
-from platform_assets.table import Table
-from resources.lake import Lake
+from platform_assets.tables import RESTATED, WATCHED, publications_of, tables
 from resources.settings import Settings
-
-TABLES: tuple[Table, ...] = (
-    client_events.TABLE,
-    backend_logs.TABLE,
-    schemas.TABLE,
-    dead_letters.TABLE,
-    events.TABLE,
-    quarantine.TABLE,
-    admissions.TABLE,
-    late_arrivals.TABLE,
-    outcomes.TABLE,
-    touched_hours.TABLE,
-    activity_hours.TABLE,
-    identity_links.TABLE,
-    persons.TABLE,
-    persons.CHANGES,
-    person_firsts.TABLE,
-    live_metrics.TABLE,
-    person_days.TABLE,
-    active_users.TABLE,
-    published_numbers.TABLE,
-    oltp_changes.TABLE,
-    row_changes.TABLE,
-    dimension_changes.TABLE,
-    *(dimension.table for dimension in DIMENSIONS),
-    fact_events.TABLE,
-    person_day_slices.TABLE,
-    active_users_by_slice.TABLE,
-    sessions.TABLE,
-    sessions.REACHES,
-    conversions.TABLE,
-    order_changes.TABLE,
-    revenue.TABLE,
-    landed_files.TABLE,
-    partner_files.TABLE,
-    quarantined_rows.TABLE,
-    *(feed.table for feed in FEEDS),
-    profiles.TABLE,
-    incidents.TABLE,
-    alert_deliveries.TABLE,
-    computations.TABLE,
-    check_results.TABLE,
-    service_levels.TABLE,
-)
-"""Every table that is declared in Python, in the order in which data flows."""
-
-WATCHED = tuple(table for table in TABLES if table.watch is not None)
-"""Those whose hours are profiled, and judged by what is usual."""
-
-PUBLICATIONS: tuple[Publication, ...] = (
-    active_users.PUBLISHES,
-    active_users_by_slice.PUBLISHES,
-    conversions.PUBLISHES,
-    revenue.PUBLISHES,
-)
-"""The tables declared in Python whose numbers are kept in `gold/published_numbers`."""
-
-
-RESTATED: tuple[RestatedByDay, ...] = (
-    Restated(sessions.TABLE, sessions.stale),
-    Restated(conversions.TABLE, conversions.stale, conversions.PUBLISHES),
-    Restated(revenue.TABLE, revenue.stale, revenue.PUBLISHES),
-    Restated(person_day_slices.TABLE, person_day_slices.stale),
-    Restated(active_users_by_slice.TABLE, active_users_by_slice.stale, active_users_by_slice.PUBLISHES),
-)
-"""The tables declared in Python whose days the sensor of numbers keeps; others have sensors of their own."""
-
-
-def tables(numbers: Sequence[DailyNumber] | None = None) -> tuple[Table, ...]:
-    """Every table: those of Python, and those of metrics.
-
-    Args:
-        numbers: The metrics; by default the project's own, but for files that are wrong.
-    """
-    return (*TABLES, *(number.table for number in (own_numbers() if numbers is None else numbers)))
-
-
-def publications_of(numbers: Sequence[DailyNumber]) -> tuple[Publication, ...]:
-    """Everything whose numbers are kept in `gold/published_numbers`: tables of Python, and metrics."""
-    return (*PUBLICATIONS, *(number.publishes for number in numbers if number.publishes is not None))
-
-
-def create_tables(lake: Lake, numbers: Sequence[DailyNumber] | None = None) -> None:
-    """Create every table that is missing.
-
-    Raises:
-        SchemaMismatch: A table exists with other columns than declared.
-    """
-    for table in tables(numbers):
-        lake.create(table)
 
 
 def assets(partitions: Partitions, numbers: Sequence[DailyNumber]) -> list[dg.AssetsDefinition | dg.AssetSpec]:
@@ -258,6 +164,7 @@ def assets(partitions: Partitions, numbers: Sequence[DailyNumber]) -> list[dg.As
         ledger_spec(partner_files.TABLE, [landed_files.TABLE]),
         ledger_spec(quarantined_rows.TABLE, [partner_files.TABLE]),
         ledger_spec(touched_hours.TABLE),
+        ledger_spec(canaries.TABLE, [live_metrics.TABLE]),
         ledger_spec(incidents.TABLE),
         ledger_spec(alert_deliveries.TABLE, [incidents.TABLE]),
         ledger_spec(computations.TABLE),
@@ -293,6 +200,7 @@ def build_defs(
     """
     # Sensors import the assets, so they are imported where everything is put together.
     from sensors.alerts import alerts_sensor  # noqa: PLC0415
+    from sensors.canaries import canaries as canaries_sensor  # noqa: PLC0415
     from sensors.check_results import check_results as check_results_sensor  # noqa: PLC0415
     from sensors.due_partitions import check_latest_due, hourly_checks  # noqa: PLC0415
     from sensors.first_events import first_events  # noqa: PLC0415
@@ -327,6 +235,7 @@ def build_defs(
             *(asset_check(check, partitions) for check in (*checks_of(declared), *anomaly_checks(declared))),
             *(whole_check(check) for check in whole_checks_of(declared)),
             *(whole_address_check(t) for t in declared if t.partitions is None and keeps_addresses_out(t)),
+            whole_check(canaries.END_TO_END),
             no_file_set_aside,
             metric_files_check(),
             no_super_nodes,
@@ -363,6 +272,7 @@ def build_defs(
             metric_files_sensor(),
             profiling,
             alerts_sensor(declared, made),
+            canaries_sensor,
             check_results_sensor,
             warehouse_sensor(served(declared)),
         ],

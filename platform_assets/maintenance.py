@@ -8,7 +8,6 @@ Nothing here changes a row, but retention, which removes what is older than it s
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime, time, timedelta
-from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 import dagster as dg
@@ -18,32 +17,18 @@ from deltalake.exceptions import CommitFailedError
 
 from partitions import Window
 from platform_assets.bronze import records as received
-from platform_assets.changes.dimensions import DIMENSIONS
-from platform_assets.gold import live_metrics
+from platform_assets.followed import FOLLOWED
 from platform_assets.ops import computations
 from platform_assets.platform import Platform
-from platform_assets.silver import events, outcomes, row_changes, touched_hours
+from platform_assets.silver import events
 from platform_assets.streams.advance import CHANGES_POOL, STREAMS_POOL
 from platform_assets.streams.stream import EVENT_STREAMS, OLTP_CHANGES, Stream
 from platform_assets.table import Table
+from platform_assets.tables import TABLES, tables
 from resources.lake import WRITER_PROPERTIES, Lake, Writer, retrying
 
 MAINTENANCE_POOL = "maintenance"
 
-
-class Followed(NamedTuple):
-    """A table whose log others catch up from, and the name under which they record how far they are."""
-
-    table: Table
-    app: str
-    followers: tuple[Table, ...]
-
-
-FOLLOWED = (
-    Followed(events.TABLE, events.FOLLOWS, (outcomes.TABLE, live_metrics.TABLE, touched_hours.TABLE)),
-    Followed(row_changes.TABLE, row_changes.FOLLOWS, tuple(dimension.table for dimension in DIMENSIONS)),
-)
-"""Every table whose log others catch up from."""
 
 FILES_PER_PARTITION = 8
 """A date's partition with more small files than this is compacted."""
@@ -268,8 +253,6 @@ def _maintained(platform: Platform) -> Iterator[tuple[Table, dict[str, int]]]:
 
 def _there(lake: Lake) -> Iterator[Table]:
     """Every table but those of new metrics that no run has made yet."""
-    from platform_assets.definitions import TABLES, tables  # noqa: PLC0415 - the composition imports this module
-
     for table in tables():
         if table in TABLES or lake.exists(table):
             yield table

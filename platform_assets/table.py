@@ -24,7 +24,9 @@ Layer = Literal["bronze", "silver", "gold", "quality", "ops"]
 Source = Literal["events", "changes"]
 """The streams that numbers come from: clients' events, or changes of the database."""
 
-Update = Literal["append", "append, rarely replace", "advance; rebuild", "landed; rebuild", "merge", "rebuild"]
+Update = Literal[
+    "append", "append, rarely replace", "append; settled", "advance; rebuild", "landed; rebuild", "merge", "rebuild"
+]
 
 TIMESTAMP = pl.Datetime("us", "UTC")
 """Every instant in the lake: microseconds, UTC."""
@@ -405,6 +407,7 @@ _UPDATES: dict[Update, str] = {
         "first arrival wins: where an earlier arrival is read later, it takes the place of the row that is there, in "
         "the same commit."
     ),
+    "append; settled": "rows come while something is under way, and are replaced once it is known how it ended.",
     "advance; rebuild": (
         "micro-batches add what is new; materializing a window makes it equal to the function of what is above it."
     ),

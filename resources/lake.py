@@ -20,7 +20,7 @@ import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Protocol, TypeVar
 from urllib.parse import quote
@@ -52,6 +52,10 @@ LOG_RETENTION_HOURS = 2
 
 _STATS_PRECISION = timedelta(milliseconds=1)
 """Delta writes the minimum and maximum of an instant cut to the millisecond."""
+
+
+_CHANGING = frozenset({"WRITE", "DELETE", "MERGE", "UPDATE"})
+"""The operations that change rows; others move them between files."""
 
 
 class TableLike(Protocol):
@@ -397,6 +401,19 @@ class Writer:
 
 
 @dataclass(frozen=True)
+class Commit:
+    """A commit of a table.
+
+    Attributes:
+        version: The version that it made.
+        at: When, by the clock of the machine that committed, to the millisecond; UTC.
+    """
+
+    version: int
+    at: datetime
+
+
+@dataclass(frozen=True)
 class Change:
     """What one commit did to a table's rows.
 
@@ -434,7 +451,7 @@ def changes(lake: Lake, table: TableLike, since: int, until: int, columns: Seque
         if version not in operations:
             msg = f"{table.name}: what version {version} did can no longer be told (log retention)"
             raise VersionGone(msg)
-        if operations[version] not in {"WRITE", "DELETE", "MERGE", "UPDATE"}:
+        if operations[version] not in _CHANGING:
             continue
         before, after = (files_of(lake, table, lake.open(table, v)) for v in (version - 1, version))
         yield Change(
@@ -442,6 +459,62 @@ def changes(lake: Lake, table: TableLike, since: int, until: int, columns: Seque
             added=_read_files(lake, sorted(after - before), table, columns),
             removed=_read_files(lake, sorted(before - after), table, columns),
         )
+
+
+def reached_at(lake: Lake, table: TableLike, app: str, number: int) -> Commit | None:
+    """The commit by which a table's progress came to a number, or beyond it; None where it has not.
+
+    Args:
+        lake: The lake.
+        table: The table.
+        app: The name of the progress.
+        number: The least that it shall be.
+
+    Raises:
+        VersionGone: It came to it so long ago that the log no longer tells when.
+    """
+
+    def is_reached(version: int) -> bool | None:
+        """None where the log no longer tells."""
+        try:
+            return (lake.open(table, version).transaction_version(app) or 0) >= number
+        except VersionGone:
+            return None
+
+    low, high, step = -1, lake.open(table).version(), 1
+    if not is_reached(high):
+        return None
+    while high - step > 0 and is_reached(high - step):  # by longer and longer steps: what is looked for is recent
+        high, step = high - step, 2 * step
+    low = max(high - step, low)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if is_reached(middle) else (middle, high)
+    if low >= 0 and is_reached(low) is None:
+        msg = f"{table.name} came to {number} of {app} before its log begins (log retention)"
+        raise VersionGone(msg)
+    return _commit(lake.open(table, high))
+
+
+def _commit(handle: DeltaTable) -> Commit:
+    """The commit that made the version that a handle stands at."""
+    return Commit(handle.version(), _instant(handle.history(1)[0]["timestamp"]))
+
+
+def _instant(milliseconds: int) -> datetime:
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=milliseconds)
+
+
+def changed_since(lake: Lake, table: TableLike, version: int) -> datetime | None:
+    """When the first commit after a version was made that changed rows, UTC; None where there is none.
+
+    Of commits that the log does not tell any more, nothing is said.
+    """
+    handle = lake.open(table)
+    behind = handle.version() - version
+    later = [commit for commit in handle.history(behind) if commit["version"] > version] if behind > 0 else []
+    changing = [commit["timestamp"] for commit in later if commit.get("operation") in _CHANGING]
+    return _instant(min(changing)) if changing else None
 
 
 def files_of(lake: Lake, table: TableLike, handle: DeltaTable) -> set[str]:

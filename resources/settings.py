@@ -247,6 +247,18 @@ class Settings(BaseSettings):
         default=100, ge=1, description="Least records of a topic in that time for its shares to say anything."
     )
 
+    canary_every: timedelta = Field(
+        default=timedelta(0),
+        ge=timedelta(0),
+        description="How often the platform sends an event of its own to each topic of events, to see how long events "
+        "take (docs/operations.md); `PT0S` for never. `make up` sets `PT1M` for its own broker.",
+    )
+    canary_within: timedelta = Field(
+        default=timedelta(minutes=5),
+        gt=timedelta(0),
+        description="How long an event may take from being sent to being readable in gold; longer is an alert.",
+    )
+
     service_level_objective: float = Field(
         default=0.99,
         ge=0,
@@ -373,7 +385,7 @@ def settings_table() -> str:
     for name, field in Settings.model_fields.items():
         default = field.get_default(call_default_factory=True)
         if isinstance(default, timedelta):
-            shown = f"`{_iso8601(default)}`"
+            shown = f"`{iso8601(default)}`"
         elif isinstance(default, frozenset):
             shown = "`[" + ", ".join(f'"{item}"' for item in sorted(default)) + "]`"
         else:
@@ -382,7 +394,8 @@ def settings_table() -> str:
     return "\n".join(rows) + "\n"
 
 
-def _iso8601(value: timedelta) -> str:
+def iso8601(value: timedelta) -> str:
+    """A length of time as a setting is written: `PT5M`."""
     for unit, seconds in (("D", 86_400), ("H", 3_600), ("M", 60), ("S", 1)):
         if value % timedelta(seconds=seconds) == timedelta(0):
             return f"P{'' if unit == 'D' else 'T'}{value // timedelta(seconds=seconds)}{unit}"

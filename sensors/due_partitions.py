@@ -11,10 +11,11 @@ from datetime import datetime, timedelta
 import dagster as dg
 
 from partitions import Grain, Partitions, Window
-from platform_assets.definitions import tables
 from platform_assets.platform import Platform
+from platform_assets.quality.canaries import END_TO_END
 from platform_assets.quality.checks import EVER, Check, checks_of, whole_checks_of
 from platform_assets.table import Table
+from platform_assets.tables import tables
 
 
 def latest_due(partitions: Partitions, grain: Grain, table: Table, now: datetime) -> str | None:
@@ -45,7 +46,7 @@ def judge_latest_due(context: dg.OpExecutionContext, platform: dg.ResourceParam[
         if key is None:
             continue
         _judge(context, platform, check, partitions.window(grain, key, key), key)
-    for check in whole_checks_of(tables()):
+    for check in (*whole_checks_of(tables()), END_TO_END):
         _judge(context, platform, check, EVER, None)
 
 

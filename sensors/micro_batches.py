@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import dagster as dg
 
+from platform_assets.followed import FOLLOWED
 from platform_assets.platform import Platform
 from platform_assets.silver import admissions
 from platform_assets.streams import epochs
 from platform_assets.streams.advance import POSITION_TAG, advance, advance_changes
 from platform_assets.streams.stream import EVENT_STREAMS, OLTP_CHANGES, REFUSALS, Stream
+from resources.lake import Lake, changed_since
 from resources.records import Held, Position, RecordSource, check_continuity
 from sensors.runs import ALIVE
 
@@ -49,11 +51,13 @@ class Reach:
         position: How far bronze has read; None if never.
         held: What the topic holds.
         has_admissions: Whether a replay let in something that silver, or a table of refusals, has not taken in.
+        is_uneven: Whether a table lacks what the one above it holds, as after a kill or a rebuild by hand.
     """
 
     position: Position | None
     held: Mapping[int, Held]
     has_admissions: bool = False
+    is_uneven: bool = False
 
     def is_behind(self) -> bool:
         """Whether there is something to do.
@@ -65,7 +69,8 @@ class Reach:
             return True
         check_continuity(self.position, self.held)
         offsets = self.position.offsets
-        return self.has_admissions or any(held.high > offsets.get(p, held.low) for p, held in self.held.items())
+        has_more = any(held.high > offsets.get(p, held.low) for p, held in self.held.items())
+        return self.has_admissions or self.is_uneven or has_more
 
 
 def digest(positions: Sequence[Position | None]) -> str:
@@ -121,7 +126,7 @@ def stream_sensor(name: str, streams: Sequence[Stream], job: dg.JobDefinition) -
         default_status=dg.DefaultSensorStatus.RUNNING,
         description=(
             f"Compares Kafka's watermarks of {', '.join(stream.name for stream in streams)} with the progress in the "
-            f"Delta log; starts `{job.name}` when there is more."
+            f"Delta log; starts `{job.name}` when there is more, or a table lacks what the one above it holds."
         ),
     )
     def sensor(
@@ -135,7 +140,15 @@ def stream_sensor(name: str, streams: Sequence[Stream], job: dg.JobDefinition) -
             reaches = [_reach(platform, stream, source) for stream in there]
         now = platform.clock()
         at = digest([reach.position for reach in reaches])
-        found = request(reaches, _attempts(context.instance, job.name, at, now), now, lease)
+        attempts = _attempts(context.instance, job.name, at, now)
+        found = request(reaches, attempts, now, lease)
+        if found is None and not any(attempt.is_alive for attempt in attempts):
+            # Only where all is quiet: a run takes in what lacks by itself, and looking costs some logs.
+            of = zip(there, reaches, strict=True)
+            reaches = [
+                replace(reach, is_uneven=is_uneven(platform.lake, stream, reach.position)) for stream, reach in of
+            ]
+            found = request(reaches, attempts, now, lease)
         if found is None:
             return dg.SkipReason("nothing new, or a run is at it")
         key, at = found
@@ -143,6 +156,29 @@ def stream_sensor(name: str, streams: Sequence[Stream], job: dg.JobDefinition) -
         return dg.RunRequest(run_key=key, tags={POSITION_TAG: at, MAX_RUNTIME_TAG: str(int(longest.total_seconds()))})
 
     return sensor
+
+
+def is_uneven(lake: Lake, stream: Stream, position: Position | None) -> bool:
+    """Whether the stream's silver table lacks records that bronze holds, or what follows it lacks a change of it.
+
+    A run that was killed between two commits leaves that, and so does a rebuild of silver by hand. Where records still
+    come, the next run mends it; where they do not, nobody else would ask for one.
+
+    Args:
+        lake: The lake.
+        stream: The stream.
+        position: How far bronze has read; None if never.
+    """
+    if position is None:
+        return False
+    silver, begins = lake.open(stream.silver), epochs.starts(lake.open(stream.table), position)
+    for partition, offset in position.offsets.items():
+        taken = silver.transaction_version(position.app(partition))
+        if (begins[partition] if taken is None else taken) < offset:
+            return True
+    followers = [(f.app, table) for f in FOLLOWED if f.table is stream.silver for table in f.followers]
+    taken_in = {lake.open(table).transaction_version(app) or 0 for app, table in followers}
+    return changed_since(lake, stream.silver, min(taken_in)) is not None
 
 
 def _reach(platform: Platform, stream: Stream, source: RecordSource) -> Reach:

@@ -10,7 +10,6 @@ from dagster import AssetSelection
 
 from partitions import Window
 from platform_assets import restatement
-from platform_assets.definitions import WATCHED
 from platform_assets.ops import computations
 from platform_assets.platform import Platform
 from platform_assets.quality import profiles
@@ -18,6 +17,7 @@ from platform_assets.quality.anomalies import anomaly_checks, profiled_hours
 from platform_assets.quality.checks import checks_of
 from platform_assets.restatement import Tier
 from platform_assets.table import Table
+from platform_assets.tables import WATCHED
 from sensors.restatement import JUDGED_WHEN_PROFILED, RANGE_END, RANGE_START, RANGES
 from sensors.runs import is_under_way
 

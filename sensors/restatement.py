@@ -12,7 +12,6 @@ from dagster import AssetSelection
 from partitions import Grain, Window
 from platform_assets import restatement
 from platform_assets.assets import PARTITIONS_PER_RUN
-from platform_assets.definitions import WATCHED
 from platform_assets.gold import active_users, fact_events, person_days, published_numbers
 from platform_assets.identity_assets import is_behind
 from platform_assets.ops import computations
@@ -20,6 +19,7 @@ from platform_assets.platform import Platform
 from platform_assets.quality.anomalies import anomaly_checks
 from platform_assets.semantics.watermark import is_closed, is_final, is_person_final
 from platform_assets.silver import activity_hours, identity_links, persons, touched_hours
+from platform_assets.tables import WATCHED
 from sensors.runs import is_under_way, was_last
 
 RANGE_START = "dagster/asset_partition_range_start"

@@ -15,7 +15,7 @@ from platform_assets.alerts import incidents
 from platform_assets.alerts.deliveries import SinkState
 from platform_assets.alerts.incidents import Condition, Incident
 from platform_assets.alerts.of_runs import of_backfills, of_runs
-from platform_assets.alerts.of_streams import of_kafka, of_rates
+from platform_assets.alerts.of_streams import of_canaries, of_kafka, of_rates
 from platform_assets.alerts.of_tables import of_checks, of_freshness
 from platform_assets.alerts.watched import OWNER, Watched
 from platform_assets.platform import Platform
@@ -66,6 +66,7 @@ def look(
         *of_backfills(instance, standing, watched, now - platform.settings.alert_lookback),
         *kafka,
         *of_rates(platform, now),
+        *of_canaries(platform, now),
         *_of_sinks(sinks, now),
     ]
     is_known = {cause for cause, incident in standing.items() if incident.change != "seen"}

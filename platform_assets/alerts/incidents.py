@@ -37,12 +37,14 @@ class Kind:
     Attributes:
         name: As stored.
         section: The heading of docs/operations.md that says what to do.
-        is_cause: Whether assets that are stale below it are its consequence.
+        is_cause: Whether what stands below it, and may follow from it, is its consequence.
+        may_follow: Whether it may be the consequence of a cause above it.
     """
 
     name: str
     section: str
     is_cause: bool = False
+    may_follow: bool = False
 
     @property
     def runbook(self) -> str:
@@ -52,7 +54,7 @@ class Kind:
 
 
 CHECK_FAILED = Kind("check_failed", "Alert: a check fails")
-STALE = Kind("stale", "Alert: a table is stale", is_cause=True)
+STALE = Kind("stale", "Alert: a table is stale", is_cause=True, may_follow=True)
 RUN_FAILED = Kind("run_failed", "Alert: a run failed")
 BACKFILL_FAILED = Kind("backfill_failed", "Alert: a backfill failed")
 CONSUMER_LAG = Kind("consumer_lag", "Alert: the platform is behind Kafka", is_cause=True)
@@ -60,6 +62,8 @@ KAFKA_UNREACHABLE = Kind("kafka_unreachable", "Alert: Kafka does not answer", is
 STREAM_STOPPED = Kind("stream_stopped", "Alert: a stream stands still", is_cause=True)
 DEAD_LETTERS = Kind("dead_letters", "Alert: many dead letters")
 QUARANTINE = Kind("quarantine", "Alert: much is quarantined")
+EVENTS_SLOW = Kind("events_slow", "Alert: events take too long", may_follow=True)
+EVENTS_LOST = Kind("events_lost", "Alert: an event of the platform's own did not arrive")
 SINK_DOWN = Kind("sink_down", "Alert: a sink takes nothing")
 
 KINDS = {
@@ -74,6 +78,8 @@ KINDS = {
         STREAM_STOPPED,
         DEAD_LETTERS,
         QUARANTINE,
+        EVENTS_SLOW,
+        EVENTS_LOST,
         SINK_DOWN,
     )
 }
@@ -214,7 +220,7 @@ def standing_after(standing: Mapping[str, Incident], changes: Sequence[Incident]
 def grouped(
     conditions: Sequence[Condition], upstream: Mapping[str, Collection[str]], known: Collection[str] = ()
 ) -> list[Condition]:
-    """Take stale tables to what they wait for: the condition of a table, or of Kafka, upstream of them.
+    """Take what may follow from a cause to it: stale tables, and slow events, to a table, or Kafka, upstream of them.
 
     Args:
         conditions: What is wrong now.
@@ -228,7 +234,7 @@ def grouped(
     waiting: dict[str, list[str]] = {}
     folded: set[str] = set()
     for condition in conditions:
-        if condition.kind is not STALE or condition.cause in known or condition.subject is None:
+        if not condition.kind.may_follow or condition.cause in known or condition.subject is None:
             continue
         root = _root(condition.subject, causes, upstream)
         if root != condition.subject:

@@ -1,4 +1,4 @@
-"""What is wrong on the way in: Kafka, what is not read yet, streams that cannot go on, what is refused."""
+"""What is wrong on the way in: Kafka, what is not read yet, streams that stand still, what is refused, or is late."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from platform_assets.alerts.incidents import Condition, Kind
 from platform_assets.alerts.rates import lately
 from platform_assets.alerts.watched import KAFKA, LONGEST_SEEN, OWNER, stream_node
 from platform_assets.platform import Platform
+from platform_assets.quality import canaries
 from platform_assets.streams import epochs
 from platform_assets.streams.stream import STREAMS, Stream
 from resources.kafka import KafkaUnreachable
@@ -102,6 +103,41 @@ def of_rates(platform: Platform, now: datetime) -> Iterator[Condition]:
                 asset=table,
                 subject=table,
             )
+
+
+def of_canaries(platform: Platform, now: datetime) -> Iterator[Condition]:
+    """Events of the platform's own that take too long to gold, do not arrive, or are not sent any more."""
+    settings = platform.settings
+    if not settings.canary_every:
+        return
+
+    def condition(topic: str, kind: Kind, severity: Severity, title: str, seen: str, since: datetime) -> Condition:
+        return Condition(
+            cause=f"{kind.name}:{topic}",
+            kind=kind,
+            severity=severity,
+            owner=OWNER,
+            title=title,
+            seen=seen[:LONGEST_SEEN],
+            since=since,
+            path=f"/assets/{canaries.TABLE.name}",
+            asset=canaries.TABLE.name,
+            subject=canaries.TABLE.name,
+        )
+
+    for row in canaries.lately(platform).iter_rows(named=True):
+        topic, waiting = row["topic"], row["waiting_since"]
+        if waiting is not None and now - waiting > settings.canary_within:
+            title = f"events of topic {topic} do not come to gold"
+            seen = f"what was sent at {waiting} cannot be read yet; {settings.canary_within} are accepted"
+            yield condition(topic, incidents.EVENTS_SLOW, "error", title, seen, waiting)
+        missing = {name: row[name] for name in ("lost", "refused", "unsent") if row[name]}
+        if missing:
+            counted = ", ".join(f"{count} {outcome}" for outcome, count in missing.items())
+            title = f"{sum(missing.values())} canaries of topic {topic} did not arrive"
+            severity: Severity = "critical" if "lost" in missing else "error"
+            seen = f"{counted} of {row['canaries']} that were sent in an hour; the last: {row['reason']}"
+            yield condition(topic, incidents.EVENTS_LOST, severity, title, seen, now)
 
 
 def behind(held: Mapping[int, Held], position: Position | None) -> int:

@@ -25,6 +25,7 @@ from partitions import Partitions, Window, floor_hour
 from platform_assets.bronze import dead_letters, landed_files, oltp_changes
 from platform_assets.bronze import records as received
 from platform_assets.changes.dimensions import DIMENSIONS
+from platform_assets.followed import ANSWERED, Followed
 from platform_assets.ops import computations
 from platform_assets.platform import Platform
 from platform_assets.quality.conservation import CONSERVATIONS, Conservation, Finding
@@ -36,7 +37,7 @@ from platform_assets.semantics.watermark import is_final
 from platform_assets.silver import events, outcomes, quarantine, row_changes, touched_hours
 from platform_assets.streams.stream import EVENT_STREAMS
 from platform_assets.table import Table, contract
-from resources.lake import within
+from resources.lake import changed_since, within
 from resources.records import in_ranges
 
 _SHOWN = 10
@@ -286,6 +287,31 @@ def keeps_contract(platform: Platform, table: Table, window: Window) -> Verdict:
         )
     told = Verdict.of_wrong(0, "failures", f"{checked.height} rows keep the contract", rows_failed=0)
     return replace(told, metadata={"rows": checked.height})
+
+
+def keeping_up_check(table: Table, followed: Followed) -> Check:
+    """The check that a table which answers another one's changes has taken them in within its service level.
+
+    A table without partitions owes none, and where nothing changes it need not be materialized: so neither a freshness
+    policy nor a due partition tells that it is late.
+    """
+
+    def keeps_up(platform: Platform, _table: Table, _window: Window) -> Verdict:
+        lake, above = platform.lake, followed.table
+        taken_in = lake.open(table).transaction_version(followed.app) or 0
+        since = changed_since(lake, above, taken_in)
+        waited = timedelta(0) if since is None else platform.clock() - since
+        told = f"version {taken_in} of {above.name} is taken in"
+        return Verdict(
+            passed=waited <= table.service_level,
+            description=told if since is None else f"{told}; what changed at {since} is not",
+            observed=waited.total_seconds(),
+            most=table.service_level.total_seconds(),
+            unit="seconds",
+        )
+
+    what = f"What changed in {followed.table.name} is taken in within {table.service_level}."
+    return Check(table, "keeps_up", keeps_up, what, pillar="freshness")
 
 
 def has_unique_key(platform: Platform, table: Table, window: Window) -> Verdict:
@@ -550,6 +576,7 @@ def whole_checks_of(tables: Sequence[Table]) -> list[Check]:
         if table.references:
             made.append(references_check(table))
         made += [conservation_check(c, blocking=False) for c in CONSERVATIONS if c.table is table]
+        made += [keeping_up_check(table, followed) for followed in ANSWERED if table in followed.followers]
     return made
 
 

@@ -95,6 +95,18 @@ def is_of_people() -> pl.Expr:
     return ~(pl.col("is_bot").fill_null(value=False) | pl.col("is_test").fill_null(value=False))
 
 
+CANARY = "headwater_canary"
+"""The name of the events that the platform itself sends, to see how long an event takes (`quality/canaries`)."""
+
+
+def is_canary() -> pl.Expr:
+    """Whether an event is one of those that the platform itself sends. Marked as a test's, it enters no number.
+
+    Nor does it say anything of the others: it moves no watermark, makes nothing stale, and is not profiled.
+    """
+    return pl.col("is_test") & (pl.col("event_name") == CANARY)
+
+
 def is_id(field: str) -> pl.Expr:
     """Whether a field holds an id: not null, and none of the values that are no ids, quoted or in capitals."""
     bare = pl.col(field).str.strip_chars(_QUOTES).str.strip_chars().str.to_lowercase()

@@ -17,6 +17,7 @@ from platform_assets.alerts.of_streams import reach_of, streams_of
 from platform_assets.alerts.rates import lately
 from platform_assets.alerts.reconciling import pending, standing_incidents
 from platform_assets.platform import Platform
+from platform_assets.quality import canaries
 from platform_assets.table import Table
 from resources.alert_sinks import sinks
 from resources.kafka import KafkaUnreachable
@@ -26,6 +27,12 @@ METRICS: dict[str, tuple[str, tuple[str, ...]]] = {
     "headwater_part_up": ("1 where a part could be asked at this scrape, else 0", ("part",)),
     "headwater_consumer_lag_records": ("records that Kafka holds and bronze has not read", ("stream", "partition")),
     "headwater_watermark_delay_seconds": ("how far the watermark of the events is behind the clock", ()),
+    "headwater_end_to_end_seconds": (
+        "from being sent to being readable in gold, of the last hour's canaries",
+        ("topic", "quantile"),
+    ),
+    "headwater_canaries": ("canaries of the last hour, by what became of them", ("topic", "outcome")),
+    "headwater_canary_waiting_seconds": ("how long the oldest canary that is on its way waits", ("topic",)),
     "headwater_records": ("records of the last hours, `HEADWATER_ALERT_RATE_WINDOW`, by outcome", ("topic", "outcome")),
     "headwater_freshness_state": ("0 in time, 1 late (warn), 2 stale (fail)", ("asset",)),
     "headwater_asset_age_seconds": ("time since the newest materialization", ("asset",)),
@@ -104,6 +111,8 @@ class MachineMetrics(Collector):
             yield "headwater_watermark_delay_seconds", (), (now - watermark).total_seconds()
         for topic, outcome, records in lately(self._platform, now).iter_rows():
             yield "headwater_records", (topic, outcome), records
+        if self._platform.settings.canary_every:
+            yield from self._of_canaries(now)
         told = [i for i in standing_incidents(self._platform.lake).values() if i.told_at is not None]
         counted = pl.DataFrame(
             [(incident.kind, incident.severity) for incident in told],
@@ -115,6 +124,17 @@ class MachineMetrics(Collector):
         names = [sink.name for sink in sinks(self._platform.settings)]
         for name, waiting in pending(self._platform.lake, names).items():
             yield "headwater_alerts_pending", (name,), waiting
+
+    def _of_canaries(self, now: datetime) -> Iterator[Sample]:
+        for row in canaries.lately(self._platform).iter_rows(named=True):
+            topic, waiting = row["topic"], row["waiting_since"]
+            for quantile, name in (("0.5", "p50"), ("0.95", "p95")):
+                if row[name] is not None:
+                    yield "headwater_end_to_end_seconds", (topic, quantile), row[name]
+            for outcome in canaries.OUTCOMES:
+                yield "headwater_canaries", (topic, outcome), row[outcome]
+            waited = 0.0 if waiting is None else (now - waiting).total_seconds()
+            yield "headwater_canary_waiting_seconds", (topic,), waited
 
     def _of_dagster(self) -> Iterator[Sample]:
         now, keys = self._platform.clock(), list(self._tables)

@@ -18,8 +18,9 @@ import polars as pl
 
 from partitions import Window
 from platform_assets.gold.published_numbers import Explanation
+from platform_assets.quality.canaries import OUTCOMES
 from platform_assets.semantics.calendar import bucket_of
-from platform_assets.semantics.events import STRAGGLES_AFTER, raw_id
+from platform_assets.semantics.events import CANARY, STRAGGLES_AFTER, raw_id
 from platform_assets.semantics.funnels import Funnel, attempts, furthest, summary
 from platform_assets.semantics.identity import PERSONS, joined
 from platform_assets.semantics.sessions import OURS
@@ -40,6 +41,7 @@ MOST_ROWS = 5_000_000
 UNKNOWN = "not known"
 """What a value is called that is null."""
 
+_HOUR = timedelta(hours=1)
 _RECENT = timedelta(days=2)
 _STATE = "CASE WHEN is_final THEN 'final' WHEN is_closed THEN 'closed' ELSE 'open' END AS state"
 _LATE = f"event_hour + INTERVAL {int(STRAGGLES_AFTER.total_seconds())} SECOND < ingestion_hour"
@@ -91,11 +93,37 @@ class Freshness:
 def freshness(catalog: Catalog, now: datetime) -> Freshness:
     """How far the stream has come, by the logs of its tables."""
     query = """
-        SELECT max(occurred_at) AS event, max(ingested_at) AS arrival FROM silver.events WHERE event_date >= $since"""
-    newest = catalog.sql(query, {"since": (now - _RECENT).astimezone(UTC).date()}).row(0, named=True)
+        SELECT max(occurred_at) AS event, max(ingested_at) AS arrival FROM silver.events
+        WHERE event_date >= $since AND NOT (is_test AND event_name = $canary)"""
+    given = {"since": (now - _RECENT).astimezone(UTC).date(), "canary": CANARY}
+    newest = catalog.sql(query, given).row(0, named=True)
     events, live = catalog.handle("silver.events"), catalog.handle("gold.live_metrics")
     taken_in = live.transaction_version(silver.FOLLOWS) or 0
     return Freshness(watermark_of(events), newest["event"], newest["arrival"], max(0, events.version() - taken_in))
+
+
+def end_to_end(catalog: Catalog, now: datetime) -> float | None:
+    """Seconds from being sent to being readable in gold, of the newest canary of the last hour; None without one."""
+    query = """
+        SELECT freshness_seconds FROM quality.canaries
+        WHERE sent_at > $since AND freshness_seconds IS NOT NULL ORDER BY sent_at DESC, topic LIMIT 1"""
+    found = catalog.sql(query, {"since": now - _HOUR})
+    return None if found.is_empty() else float(found.item())
+
+
+def canaries(catalog: Catalog, now: datetime) -> pl.DataFrame:
+    """How the platform's own events of the last day fared, by topic.
+
+    Returns:
+        ``topic``, ``sent``, ``arrived``, ``lost``, ``refused``, ``unsent``, ``waiting``: how many; ``p50``, ``p95``,
+        ``slowest``: seconds from being sent to being readable in gold.
+    """
+    counts = ", ".join(f"count(*) FILTER (WHERE outcome = '{name}') AS {name}" for name in OUTCOMES)
+    query = f"""
+        SELECT topic, count(*) AS sent, {counts}, quantile_cont(freshness_seconds, 0.5) AS p50,
+            quantile_cont(freshness_seconds, 0.95) AS p95, max(freshness_seconds) AS slowest
+        FROM quality.canaries WHERE sent_at > $since GROUP BY topic ORDER BY topic"""
+    return catalog.sql(query, {"since": now - timedelta(days=1)})
 
 
 def events_per_minute(catalog: Catalog, window: Window, platform: str | None = None) -> pl.DataFrame:

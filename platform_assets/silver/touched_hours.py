@@ -6,12 +6,14 @@ from datetime import timedelta
 
 import polars as pl
 
+from platform_assets.semantics.events import is_canary
 from platform_assets.table import TIMESTAMP, Column, Table
 
 TABLE = Table(
     name="silver/touched_hours",
     description=(
-        "The ledger of change: for each commit of `silver/events`, the event hours whose rows it changed. It is "
+        "The ledger of change: for each commit of `silver/events`, the event hours whose rows it changed, canaries "
+        "aside. It is "
         "derived from silver's own log with a progress of its own, so no crash loses a touched hour. What was "
         "computed from an hour before the last commit that touched it is stale."
     ),
@@ -38,14 +40,14 @@ def transform(added: pl.DataFrame, removed: pl.DataFrame, silver_version: int) -
     """The hours that a change of silver touched.
 
     Args:
-        added: Rows that silver gained; ``occurred_at``.
-        removed: Rows that it lost; ``occurred_at``.
+        added: Rows that silver gained: ``occurred_at``, ``event_name``, ``is_test``.
+        removed: Rows that it lost.
         silver_version: The version that the change made.
     """
     touched = pl.concat(
         [
-            added.select("occurred_at", added=1, removed=0),
-            removed.select("occurred_at", added=0, removed=1),
+            added.filter(~is_canary()).select("occurred_at", added=1, removed=0),
+            removed.filter(~is_canary()).select("occurred_at", added=0, removed=1),
         ]
     )
     return (

@@ -119,7 +119,7 @@ class ChangeBatches(StreamWriter):
         progress = batch.next_position.transactions()
         if writer is not self._row_changes:
             return progress
-        return {**progress, **self._watermark(writer, judgement, "changed_at")}
+        return {**progress, **self._watermark(writer, judgement.accepted, "changed_at")}
 
 
 def _accepted(judgement: Judgement) -> pl.DataFrame:

@@ -14,6 +14,7 @@ from datetime import datetime
 import polars as pl
 
 from platform_assets.bronze import dead_letters
+from platform_assets.semantics.events import is_canary
 from platform_assets.silver import events, late_arrivals, quarantine
 from platform_assets.silver.judgement import Judgement
 from platform_assets.streams.followers import Followers, SilverStep
@@ -56,7 +57,7 @@ class MicroBatches(StreamWriter):
     """The writer of the streams of events and of all that is fed by them.
 
     Args:
-        lake: The lake; the tables must exist (`definitions.create_tables`).
+        lake: The lake; the tables must exist (`tables.create_tables`).
         source: Where records come from.
         settings: Topics, sizes, allowed lateness, watermark.
 
@@ -156,9 +157,8 @@ class MicroBatches(StreamWriter):
         for inlet, _ in batches:
             inlet.bronze.behind(self._silver)
         ranges = " OR ".join(_sql_range(batch) for _, batch in batches)
-        return self._add_to_silver(
-            judgement, {**_progress(batches), **self._watermark(self._silver, judgement)}, ranges
-        )
+        watermark = self._watermark(self._silver, judgement.accepted.filter(~is_canary()))
+        return self._add_to_silver(judgement, {**_progress(batches), **watermark}, ranges)
 
     def _add_to_silver(self, judgement: Judgement, progress: Mapping[str, int], ranges: str | None = None) -> Change:
         """Add what stands of some valid events, and record progress.

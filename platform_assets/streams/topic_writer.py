@@ -136,16 +136,16 @@ class StreamWriter:
             for admitted, progress in inlet.admitted(writer):
                 _remove(writer, admitted.let_in, progress)
 
-    def _watermark(self, writer: Writer, judgement: Judgement, event_time: str = "occurred_at") -> dict[str, int]:
+    def _watermark(self, writer: Writer, accepted: pl.DataFrame, event_time: str = "occurred_at") -> dict[str, int]:
         """What the watermark and the newest seen of each topic partition become with a batch, as a table records them.
 
         Args:
             writer: The table's.
-            judgement: The batch.
+            accepted: What is valid of the batch.
             event_time: The column of event time.
         """
         seen = (
-            judgement.accepted.lazy()
+            accepted.lazy()
             .group_by("topic", "partition")
             .agg(pl.col(event_time, "ingested_at").max().dt.timestamp("us"))
             .collect()

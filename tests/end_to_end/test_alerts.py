@@ -24,10 +24,11 @@ from deltalake.exceptions import CommitFailedError
 from partitions import Window
 from platform_assets.alerts.reconciling import Ticked, tick
 from platform_assets.alerts.watched import Watched
-from platform_assets.definitions import build_defs, create_tables
+from platform_assets.definitions import build_defs
 from platform_assets.ops import alert_deliveries, incidents
 from platform_assets.platform import Platform
 from platform_assets.silver import outcomes
+from platform_assets.tables import create_tables
 from resources.alert_sinks import sinks
 from resources.kafka import KafkaUnreachable
 from resources.lake import Fenced, Lake
@@ -351,7 +352,8 @@ import polars as pl
 from datetime import UTC, datetime
 from platform_assets.alerts.reconciling import tick
 from platform_assets.alerts.watched import Watched
-from platform_assets.definitions import build_defs, create_tables
+from platform_assets.definitions import build_defs
+from platform_assets.tables import create_tables
 from platform_assets.ops import alert_deliveries, incidents
 from platform_assets.platform import Platform
 from resources.alert_sinks import sinks

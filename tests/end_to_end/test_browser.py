@@ -11,12 +11,19 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
+import polars as pl
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
 from local_stack.process import free_port, tail
+from platform_assets.gold import live_metrics
+from platform_assets.quality import canaries
+from platform_assets.semantics.events import CANARY, is_canary
+from platform_assets.silver import events
+from resources.lake import Lake
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser, pytest.mark.timeout(900)]
 
@@ -36,8 +43,16 @@ BACKFILLS = """{ partitionBackfillsOrError(limit: 1) { ... on PartitionBackfills
     results { id status numPartitions partitionNames } } } }"""
 
 
+@dataclass(frozen=True)
+class Up:
+    """A stack that is up: where Dagster is, and its lake."""
+
+    url: str
+    lake: Lake
+
+
 @pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
     """What `make up` starts, on ports of its own, with a short history."""
     folder, port = tmp_path_factory.mktemp("up"), free_port()
     command = [sys.executable, "-m", "local_stack.cli", "up", "--var", str(folder / "var"), "--port", str(port)]
@@ -48,18 +63,23 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     log = folder / "up.log"
     own = {name: value for name, value in os.environ.items() if not name.startswith(("HEADWATER_", "KAFKA_"))}
     with log.open("w") as out:
-        stack = subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=subprocess.STDOUT, env=own)
+        started = subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=subprocess.STDOUT, env=own)
     address = f"http://127.0.0.1:{port}"
     try:
         deadline = time.monotonic() + 600
         while "Ctrl-C" not in log.read_text():  # the last thing that it says when all is ready
-            assert stack.poll() is None, tail(log)
+            assert started.poll() is None, tail(log)
             assert time.monotonic() < deadline, tail(log)
             time.sleep(0.5)
-        yield address
+        yield Up(address, Lake(str(folder / "var" / "lake")))
     finally:
-        stack.send_signal(signal.SIGINT)
-        assert stack.wait(120) is not None
+        started.send_signal(signal.SIGINT)
+        assert started.wait(120) is not None
+
+
+@pytest.fixture
+def url(stack: Up) -> str:
+    return stack.url
 
 
 @pytest.fixture
@@ -118,3 +138,19 @@ def test_a_materialization_shows_its_numbers_and_its_checks_by_partition(url: st
     expect(page.get_by_text("unique_key").first).to_be_visible(timeout=60_000)
     expect(page.get_by_text("latest_due_partition").first).to_be_visible()
     page.screenshot(path=PICTURES / "checks.png")
+
+
+def test_what_the_stack_sends_itself_comes_to_gold(stack: Up) -> None:
+    """To both topics of events, through the broker, the sensors and the runs that are there."""
+    deadline = time.monotonic() + 300
+    while True:
+        fared = stack.lake.scan(canaries.TABLE).filter(pl.col("outcome") != "waiting").collect()
+        assert set(fared["outcome"]) <= {"arrived"}, fared
+        if fared["topic"].n_unique() == 2:
+            break
+        assert time.monotonic() < deadline, stack.lake.scan(canaries.TABLE).collect()
+        time.sleep(1)
+    assert fared["freshness_seconds"].is_between(0, 300).all()
+    assert stack.lake.scan(events.TABLE).filter(is_canary()).collect().height >= 2
+    numbers = stack.lake.scan(live_metrics.TABLE).filter(pl.col("event_name") == CANARY)
+    assert numbers.collect().is_empty()

@@ -11,11 +11,12 @@ import polars as pl
 import pytest
 from dagster import AssetCheckEvaluation
 
-from platform_assets.definitions import TABLES, build_defs
+from platform_assets.definitions import build_defs
 from platform_assets.gold import active_users, live_metrics, person_days
 from platform_assets.ops import computations
 from platform_assets.platform import Platform
 from platform_assets.silver import activity_hours, events, outcomes
+from platform_assets.tables import TABLES
 from resources.lake import Lake
 from resources.settings import Settings
 from sensors.restatement import RANGE_END, RANGE_START

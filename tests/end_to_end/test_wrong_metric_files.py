@@ -18,10 +18,11 @@ from local_stack.why import answer
 from partitions import Window
 from platform_assets.alerts.conditions import Watched
 from platform_assets.alerts.reconciling import standing_incidents, tick
-from platform_assets.definitions import build_defs, tables
+from platform_assets.definitions import build_defs
 from platform_assets.gold import metric_numbers
 from platform_assets.gold.metric_files import FOLDER, FOLDERS, KINDS, WrongFile, kind_of
 from platform_assets.gold.metric_numbers import own_metrics, survey
+from platform_assets.tables import tables
 from sensors.metric_files import metric_files_sensor
 from support.platforms import Run
 

@@ -14,7 +14,7 @@ from platform_assets.streams.change_batches import ChangeBatches
 from platform_assets.streams.epochs import watermark_of
 from resources.lake import Lake
 from support.changes import CHANGE_TABLES, SETTINGS, change, new_lake, records, source, user
-from support.lakes import EventfulLake, Killed, die
+from support.lakes import EventfulLake, Killed, die_at
 from support.records import START, at
 
 FIRST = (change("users", "c", 1, 0, user("anna")), change("users", "c", 2, 1, user("ben", "plus")))
@@ -99,16 +99,3 @@ def assert_entered(lake: Lake) -> None:
     assert set(told.select("entry_hour", "came", "altered").rows()) == {(START, 1, 0)}
     assert told["change"].max() <= lake.open(order_entries.TABLE).version()  # type: ignore[operator]
     assert watermark_of(lake.open(order_entries.TABLE)) == at(6) - SETTINGS.expected_disorder
-
-
-def die_at(lake: EventfulLake, moment: str) -> None:
-    """Let the process end at the next moment of that name."""
-
-    class Watch(dict[int, Any]):
-        def pop(self, number: int, default: Any = None) -> Any:
-            if lake.moments[number - 1] == moment:
-                lake.happenings = {}
-                return die
-            return default
-
-    lake.happenings = Watch()

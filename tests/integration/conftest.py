@@ -45,10 +45,14 @@ class Topic:
             producer.produce(self.name, value=value, partition=partition, timestamp=int(at.timestamp() * 1000))
         assert producer.flush(30) == 0
 
+    def delete(self) -> None:
+        """Delete the topic."""
+        admin = AdminClient(self.config)  # kept until its future has resolved
+        admin.delete_topics([self.name])[self.name].result(30)
+
     def make_again(self) -> None:
         """Delete the topic, and create another one of the same name."""
-        admin = AdminClient(self.config)
-        admin.delete_topics([self.name])[self.name].result(30)
+        self.delete()
         create_topic(self.config, self.name, partitions=4)
 
     def forget(self, partition: int, before: int) -> None:

@@ -11,12 +11,12 @@ import pytest
 
 from partitions import Window
 from platform_assets.alerts.conditions import Watched, new_evaluations, of_checks
-from platform_assets.definitions import WATCHED
 from platform_assets.ops import computations
 from platform_assets.quality import profiles
 from platform_assets.quality.anomalies import anomaly_checks
 from platform_assets.quality.checks import Check, Verdict
 from platform_assets.silver import events, outcomes
+from platform_assets.tables import WATCHED
 from support.alerts import evaluate
 from support.platforms import Run
 from support.profiled import Count, invent

@@ -14,9 +14,9 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from benchmarks.gold_year import fill
-from platform_assets.definitions import create_tables
 from platform_assets.serving.dashboard import app, charts, funnels, health, layout, retention, revenue
 from platform_assets.serving.dashboard.source import opened
+from platform_assets.tables import create_tables
 from resources.lake import Lake
 from resources.settings import environment_name
 

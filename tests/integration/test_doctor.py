@@ -21,13 +21,13 @@ from local_stack.instance import instance_of
 from local_stack.stack import ROOT, Stack, StackRefused, State
 from partitions import Window
 from platform_assets.bronze import client_events
-from platform_assets.definitions import create_tables, tables
 from platform_assets.ops import computations
 from platform_assets.ops.computations import Computation
 from platform_assets.platform import Platform
 from platform_assets.silver import activity_hours, events
 from platform_assets.streams.rebuilds import rebuild_events
 from platform_assets.table import Table
+from platform_assets.tables import create_tables, tables
 from resources.lake import Lake
 from resources.settings import Settings
 from support.lakes import assert_same, drain, stream_settings

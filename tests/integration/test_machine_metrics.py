@@ -20,6 +20,7 @@ from platform_assets.alerts.incidents import frame, reconcile
 from platform_assets.gold import revenue
 from platform_assets.ops import alert_deliveries, incidents
 from platform_assets.platform import Platform
+from platform_assets.quality import canaries
 from platform_assets.serving.machine_metrics import METRICS, MachineMetrics, metrics_table
 from platform_assets.silver import outcomes
 from resources.alert_sinks import sinks
@@ -38,9 +39,11 @@ Samples = dict[tuple[str, tuple[str, ...]], float]
 @pytest.fixture
 def platform(tmp_path: Path) -> Platform:
     lake = new_lake(tmp_path / "lake")
-    for table in (incidents.TABLE, alert_deliveries.TABLE):
+    for table in (incidents.TABLE, alert_deliveries.TABLE, canaries.TABLE):
         lake.create(table)
-    settings = Settings.model_validate({"lake_url": lake.url, "alert_urls": ["json://127.0.0.1:1/x"]})
+    settings = Settings.model_validate(
+        {"lake_url": lake.url, "alert_urls": ["json://127.0.0.1:1/x"], "canary_every": timedelta(minutes=1)}
+    )
     records = pl.DataFrame(
         [(settings.client_events_topic, 1, 0, offset, NOON, None, b"", None) for offset in range(7)],
         schema=RECORD_SCHEMA,
@@ -110,6 +113,27 @@ def test_a_scrape_tells_what_is_so(platform: Platform, instance: dg.DagsterInsta
         "lake": 1,
         "dagster": 1,
     }
+
+
+def test_canaries_are_told_by_topic(platform: Platform, instance: dg.DagsterInstance) -> None:
+    fared = [("arrived", 2.0), ("arrived", 4.0), ("lost", None), ("waiting", None)]
+    rows = [
+        {
+            "topic": "client_events",
+            "sent_at": NOON - timedelta(minutes=10 - number),
+            "outcome": outcome,
+            "freshness_seconds": seconds,
+            "sent_date": NOON.date(),
+        }
+        for number, (outcome, seconds) in enumerate(fared)
+    ]
+    platform.lake.append(canaries.TABLE, pl.DataFrame(rows, schema=canaries.TABLE.schema))
+    found = scraped(platform, instance)
+    assert found["headwater_end_to_end_seconds", ("client_events", "0.5")] == 3
+    assert found["headwater_end_to_end_seconds", ("client_events", "0.95")] == pytest.approx(3.9)
+    counts = {outcome: found["headwater_canaries", ("client_events", outcome)] for outcome in canaries.OUTCOMES}
+    assert counts == {"arrived": 2, "lost": 1, "refused": 0, "unsent": 0, "waiting": 1}
+    assert found["headwater_canary_waiting_seconds", ("client_events",)] == 7 * 60
 
 
 def test_checks_and_runs(platform: Platform, instance: dg.DagsterInstance) -> None:

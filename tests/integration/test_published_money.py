@@ -15,7 +15,6 @@ from rich.console import Console
 
 from local_stack.why import answer
 from partitions import Window
-from platform_assets.definitions import RESTATED
 from platform_assets.gold import conversions, revenue, sessions
 from platform_assets.gold.published_numbers import TABLE, explained, history, publish
 from platform_assets.ops import computations
@@ -23,6 +22,7 @@ from platform_assets.platform import Platform
 from platform_assets.quality.metadata import partition_metadata, whole_metadata
 from platform_assets.semantics.conversions import MODELS
 from platform_assets.silver import persons
+from platform_assets.tables import RESTATED
 from support.journeys import LAST_DAY, Happened, act, compute_hours, platform
 from support.records import START as FIRST_EVENT
 from support.sales import START, Shop

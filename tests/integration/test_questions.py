@@ -11,7 +11,6 @@ import polars as pl
 import pytest
 
 from partitions import Window
-from platform_assets.definitions import tables
 from platform_assets.gold import active_users, fact_events, live_metrics, revenue
 from platform_assets.gold.published_numbers import shown
 from platform_assets.quality import check_results, service_levels
@@ -20,6 +19,7 @@ from platform_assets.serving import questions
 from platform_assets.serving.catalog import Catalog
 from platform_assets.silver import outcomes, persons
 from platform_assets.table import Table
+from platform_assets.tables import tables
 from resources.lake import Lake
 from support.published import Restated
 

@@ -16,10 +16,10 @@ from rich.console import Console
 
 from local_stack.sql_shell import respond, shell
 from local_stack.stack import ROOT
-from platform_assets.definitions import create_tables, tables
 from platform_assets.serving.catalog import Catalog, UnknownTable, View
 from platform_assets.serving.views import VIEWS
 from platform_assets.table import Column, Table
+from platform_assets.tables import create_tables, tables
 from resources.lake import Lake
 
 TABLE = Table(

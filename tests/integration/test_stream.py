@@ -15,11 +15,11 @@ from local_stack.process import free_port
 from partitions import Window
 from platform_assets.bronze import client_events
 from platform_assets.bronze import records as received
-from platform_assets.definitions import create_tables
 from platform_assets.refusal import RebuildRefused
 from platform_assets.silver import events, outcomes
 from platform_assets.streams import epochs
 from platform_assets.streams.micro_batches import MicroBatches
+from platform_assets.tables import create_tables
 from resources.kafka import KafkaSource, KafkaUnreachable
 from resources.lake import Lake
 from resources.records import Position, RecordsGone, TopicMissing, TopicRecreated

@@ -31,12 +31,12 @@ from local_stack.new_epoch import open_new_epoch, situation
 from local_stack.stack import MARK, Stack, StackHeld, StackRefused, State, Stop
 from local_stack.up import Interrupted, Options, Signals, _lost, _state, down, refuse_where_it_cannot
 from platform_assets.bronze import client_events
-from platform_assets.definitions import create_tables
 from platform_assets.gold import active_users
 from platform_assets.silver import users
 from platform_assets.streams import epochs
 from platform_assets.streams.micro_batches import MicroBatches
 from platform_assets.streams.stream import CLIENT_EVENTS
+from platform_assets.tables import create_tables
 from resources.kafka import KafkaSource
 from resources.lake import Lake
 from resources.records import TopicRecreated

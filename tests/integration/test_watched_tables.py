@@ -11,7 +11,6 @@ import pytest
 
 from partitions import Window
 from platform_assets.alerts.conditions import Watched, new_evaluations, of_checks
-from platform_assets.definitions import WATCHED
 from platform_assets.gold import fact_events
 from platform_assets.ops import computations
 from platform_assets.quality import profiles
@@ -19,6 +18,7 @@ from platform_assets.quality.anomalies import anomaly_checks
 from platform_assets.quality.evaluations import Evaluation
 from platform_assets.silver import activity_hours, events, row_changes
 from platform_assets.table import Table
+from platform_assets.tables import WATCHED
 from support.changes import TOPIC, change, user
 from support.changes import encoded as encoded_change
 from support.platforms import Run

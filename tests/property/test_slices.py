@@ -13,7 +13,6 @@ import pytest
 
 from partitions import Window
 from platform_assets.changes.following import Dimensions
-from platform_assets.definitions import create_tables
 from platform_assets.gold import active_users, active_users_by_slice, person_day_slices, person_days
 from platform_assets.identity_assets import is_behind
 from platform_assets.ops import computations
@@ -21,6 +20,7 @@ from platform_assets.platform import Platform
 from platform_assets.restatement import stale_hours
 from platform_assets.semantics.identity import PERSONS, joined
 from platform_assets.silver import activity_hours, events, identity_links, persons, touched_hours, users
+from platform_assets.tables import create_tables
 from resources.lake import Lake
 from resources.settings import Settings
 from support.changes import change, user

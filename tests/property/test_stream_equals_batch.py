@@ -20,15 +20,21 @@ import polars as pl
 import pytest
 from hypothesis import HealthCheck, Phase, event, given, settings
 from hypothesis import strategies as st
+from polars.testing import assert_frame_equal
 
 from partitions import Window
+from platform_assets.gold import live_metrics
 from platform_assets.platform import Platform
-from platform_assets.silver import admissions, quarantine
+from platform_assets.quality import profiles
+from platform_assets.semantics.events import CANARY, is_canary
+from platform_assets.silver import admissions, events, outcomes, quarantine, touched_hours
 from platform_assets.streams import rebuilds
+from platform_assets.streams.epochs import watermark_of
 from platform_assets.streams.micro_batches import MicroBatches
 from platform_assets.streams.replay import ReplayConfig, replay
 from resources.lake import Lake, Writer
 from resources.records import FrameSource
+from support.drawn import drawn
 from support.lakes import (
     ALLOWED_LATENESS,
     COORDINATES,
@@ -43,6 +49,7 @@ from support.lakes import (
     new_lake,
     rebuild_silver,
     stream_settings,
+    substance,
 )
 from support.records import START, TOPIC, Record, at, encoded, numbered, source
 from support.records import event as an_event
@@ -68,6 +75,8 @@ def event_values(draw: st.DrawFn) -> tuple[float, bytes]:
         "is_bot": draw(st.sampled_from([None, False, False, True])),
         "properties": draw(st.sampled_from([None, {}, {"n": 1}])),
     }
+    if draw(st.integers(0, 7)) == 0:
+        fields |= {"event_name": CANARY, "is_test": True}
     broken: dict[str, Any] = draw(
         st.sampled_from(
             [{}] * 12
@@ -280,3 +289,36 @@ def test_stream_equals_batch(records: list[Record], script: list[Act]) -> None:
 def test_stream_equals_batch_at_length(records: list[Record], script: list[Act]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         check(records, script, Path(folder))
+
+
+@drawn(10)
+@given(records=topics())
+def test_canaries_leave_everything_else_as_it_is(records: list[Record]) -> None:
+    """The same topic with and without them: an offset may be missing, as where a transaction ended."""
+
+    def is_ours(record: Record) -> bool:
+        return record.value is not None and CANARY.encode() in record.value
+
+    with tempfile.TemporaryDirectory() as folder:
+        with_them, without = (new_lake(Path(folder) / name) for name in ("with", "without"))
+        drain(with_them, source(records, PARTITIONS))
+        drain(without, source([record for record in records if not is_ours(record)], PARTITIONS))
+        event("with canaries" if any(map(is_ours, records)) else "without canaries")
+        assert watermark_of(with_them.open(events.TABLE)) == watermark_of(without.open(events.TABLE))
+        found, wanted = substance(with_them), substance(without)
+        for table in (live_metrics.TABLE, touched_hours.TABLE):
+            assert found[table.name] == wanted[table.name]
+        others = with_them.scan(events.TABLE).filter(~is_canary()).collect()
+        assert_frame_equal(others, without.scan(events.TABLE).collect(), check_row_order=False)
+        assert profiled(with_them) == profiled(without)
+
+
+def profiled(lake: Lake) -> list[tuple[Any, ...]]:
+    """What the profiles say of silver and of its topics, but for what was refused: canaries may be, too."""
+    silver = lake.scan(events.TABLE)
+    own = silver.filter(is_canary()).collect()
+    of_topics = profiles.of_outcomes(lake.scan(outcomes.TABLE).collect(), own).filter(
+        pl.col("measure").is_in(["silver", "late"])
+    )
+    told = pl.concat([of_topics, profiles.of_events(silver)])
+    return sorted(told.filter(pl.col("rows") > 0).drop("of_rows").rows(), key=repr)

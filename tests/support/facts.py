@@ -11,11 +11,11 @@ import polars as pl
 from partitions import Window
 from platform_assets.changes.following import Dimensions
 from platform_assets.changes.judgement import judge_changes
-from platform_assets.definitions import create_tables
 from platform_assets.gold import fact_events
 from platform_assets.ops import computations
 from platform_assets.platform import Platform
 from platform_assets.silver import row_changes
+from platform_assets.tables import create_tables
 from resources.lake import Lake
 from resources.settings import Settings
 from support.changes import records as change_records

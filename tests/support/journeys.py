@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from partitions import Window
-from platform_assets.definitions import create_tables
 from platform_assets.gold import conversions, fact_events, sessions
 from platform_assets.ops import computations
 from platform_assets.platform import Platform
 from platform_assets.restatement import stale_hours
 from platform_assets.silver import activity_hours, identity_links, persons, touched_hours
+from platform_assets.tables import create_tables
 from resources.lake import Lake
 from resources.settings import Settings
 from support.lakes import drain

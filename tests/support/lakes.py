@@ -17,6 +17,7 @@ from deltalake import DeltaTable
 from partitions import Window
 from platform_assets.bronze import backend_logs, client_events, dead_letters, oltp_changes, schemas
 from platform_assets.gold import live_metrics
+from platform_assets.semantics.events import CANARY
 from platform_assets.silver import admissions, events, late_arrivals, outcomes, quarantine, touched_hours
 from platform_assets.silver.judgement import Rules
 from platform_assets.streams import epochs, event_rebuild
@@ -127,7 +128,8 @@ def assert_as_expected(lake: Lake, expected: Expected) -> None:
     live = lake.scan(live_metrics.TABLE).collect()
     assert _counter(live, ("minute", "event_name", "platform"), "events") == expected.live
 
-    hours = Counter(row["occurred_at"].replace(minute=0, second=0, microsecond=0) for row in expected.silver.values())
+    touching = [row for row in expected.silver.values() if (row["event_name"], row["is_test"]) != (CANARY, True)]
+    hours = Counter(row["occurred_at"].replace(minute=0, second=0, microsecond=0) for row in touching)
     assert _net_touched(lake) == hours, "the ledger of touched hours does not add up to silver's rows"
 
 
@@ -244,6 +246,19 @@ class EventfulLake(Lake):
 def die() -> None:
     """A happening: the process ends."""
     raise Killed
+
+
+def die_at(lake: EventfulLake, moment: str) -> None:
+    """Let the process end at the next moment of that name."""
+
+    class Watch(dict[int, Any]):
+        def pop(self, number: int, default: Any = None) -> Any:
+            if lake.moments[number - 1] == moment:
+                lake.happenings = {}
+                return die
+            return default
+
+    lake.happenings = Watch()
 
 
 def _rows(lake: Lake, table: Table) -> list[tuple[Any, ...]]:

@@ -13,11 +13,12 @@ from zoneinfo import ZoneInfo
 import dagster as dg
 import polars as pl
 
-from platform_assets.definitions import build_defs, create_tables
+from platform_assets.definitions import build_defs
 from platform_assets.gold.daily_numbers import DailyNumber
 from platform_assets.gold.metric_numbers import own_numbers
 from platform_assets.platform import Platform
 from platform_assets.streams.micro_batches import MicroBatches
+from platform_assets.tables import create_tables
 from resources.lake import Lake
 from resources.records import RECORD_SCHEMA, FrameSource
 from resources.settings import Settings

@@ -15,13 +15,13 @@ import polars as pl
 from partitions import Window
 from platform_assets.changes.following import Dimensions
 from platform_assets.changes.judgement import bucket_of
-from platform_assets.definitions import create_tables
 from platform_assets.gold import revenue
 from platform_assets.ops import computations
 from platform_assets.platform import Platform
 from platform_assets.semantics.identity import ALIAS
 from platform_assets.silver import identity_links, persons, row_changes
 from platform_assets.streams.epochs import WATERMARK_APP
+from platform_assets.tables import create_tables
 from resources.lake import Lake, Writer
 from resources.settings import Settings
 

@@ -14,10 +14,10 @@ import pytest
 from local_stack.contracts import FOLDER, compared, written
 from local_stack.stack import StackRefused
 from platform_assets.contracts import breaking, document, odcs, parsed
-from platform_assets.definitions import tables
 from platform_assets.gold import conversions, fact_events
 from platform_assets.silver import events, orders
 from platform_assets.table import TIMESTAMP, Column, Reference, Table, data_dictionary
+from platform_assets.tables import tables
 
 USERS = Table(
     name="silver/buyers",

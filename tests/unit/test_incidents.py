@@ -12,6 +12,8 @@ import pytest
 from platform_assets.alerts import incidents, messages
 from platform_assets.alerts.incidents import (
     CONSUMER_LAG,
+    EVENTS_LOST,
+    EVENTS_SLOW,
     KAFKA_UNREACHABLE,
     KINDS,
     STALE,
@@ -114,6 +116,14 @@ def test_stale_tables_wait_for_kafka_where_it_does_not_answer() -> None:
     kafka = condition("kafka", kind=KAFKA_UNREACHABLE, subject="kafka")
     found = grouped([stale("c"), stale("a"), kafka], UPSTREAM)
     assert {one.cause: one.members for one in found} == {"kafka": ("a", "c")}
+
+
+def test_events_are_slow_because_a_stream_stands_still_but_lost_for_no_such_reason() -> None:
+    slow, lost = (condition(kind.name, kind=kind, subject="c") for kind in (EVENTS_SLOW, EVENTS_LOST))
+    kafka = condition("kafka", kind=KAFKA_UNREACHABLE, subject="kafka")
+    found = grouped([slow, lost, kafka], UPSTREAM)
+    assert {one.cause: one.members for one in found} == {"events_lost": (), "kafka": ("c",)}
+    assert grouped([slow], UPSTREAM) == [slow]
 
 
 def test_what_people_were_told_of_does_not_seem_to_recover() -> None:

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from platform_assets.definitions import TABLES
 from platform_assets.semantics.privacy import hashed, holds_address, protected, protected_texts
 from platform_assets.silver.judgement import judge
+from platform_assets.tables import TABLES
 from support.changes import change, user
 from support.records import RULES, Record, at, encoded, event, frame
 

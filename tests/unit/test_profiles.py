@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from platform_assets.definitions import TABLES, WATCHED
 from platform_assets.quality.anomalies import anomaly_checks, measures_of
 from platform_assets.quality.profiles import ALL_ROWS, MOST_VALUES, TABLE, of_rows
 from platform_assets.table import TIMESTAMP, Column, Table, Watch, data_dictionary, ui_metadata
+from platform_assets.tables import TABLES, WATCHED
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
 HOUR = timedelta(hours=1)

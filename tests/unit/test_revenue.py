@@ -15,7 +15,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from partitions import Window
-from platform_assets.definitions import create_tables
 from platform_assets.gold import orders
 from platform_assets.gold import revenue as gold
 from platform_assets.ops import computations
@@ -32,6 +31,7 @@ from platform_assets.semantics.revenue import (
 )
 from platform_assets.silver import persons
 from platform_assets.table import MONEY, TIMESTAMP, contract
+from platform_assets.tables import create_tables
 from resources.lake import Lake
 from resources.settings import Settings
 from support.engines import Native

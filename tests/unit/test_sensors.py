@@ -59,6 +59,11 @@ def test_what_a_replay_let_in_asks_for_a_run_though_kafka_is_quiet() -> None:
     assert request([Reach(POSITION, OLD, has_admissions=True)], [], NOW, LEASE) is not None
 
 
+def test_what_a_kill_left_asks_for_a_run_though_kafka_is_quiet() -> None:
+    assert request([Reach(POSITION, OLD, is_uneven=True)], [], NOW, LEASE) is not None
+    assert request([Reach(POSITION, OLD, is_uneven=True)], [attempt(is_alive=True)], NOW, LEASE) is None
+
+
 def test_one_run_holds_several_streams() -> None:
     other = Position("b", 1, {0: 5})
     quiet = Reach(other, {0: Held(0, 5)})

@@ -164,7 +164,7 @@ def test_partition_keys_are_read_as_dagster_means_them(zone: ZoneInfo) -> None:
 
 
 def test_every_steady_table_promises() -> None:
-    from platform_assets.definitions import TABLES
+    from platform_assets.tables import TABLES
 
     promised = promises_of(TABLES, Settings().service_level_objective)
     assert set(promised["asset"]) == {t.name for t in TABLES if t.steady and t.partitions is not None}

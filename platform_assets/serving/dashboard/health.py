@@ -43,6 +43,10 @@ def _body(source: Source) -> None:
     last = source.now().date()
     with section("Checks that fail", "What the newest look of the last week said of each partition."):
         _checks(source)
+    with section(
+        "From event to number", "Events that the platform sent itself in the last day, and what became of them."
+    ):
+        _canaries(source)
     with section("Service levels", "Partitions that were there when they fell due, by week; the worst come first."):
         _service_levels(source)
     with section("Records that are not as they should be", "By the day of arrival, as a share of all records."):
@@ -110,6 +114,19 @@ def _checks(source: Source) -> None:
                 "looked at", format="YYYY-MM-DD HH:mm", timezone=source.zone.key
             ),
         },
+    )
+
+
+def _canaries(source: Source) -> None:
+    found = questions.canaries(source.catalog, source.now())
+    if found.is_empty():
+        msg = "No event of the platform's own was sent: set HEADWATER_CANARY_EVERY to `PT1M` to have one sent a minute."
+        raise Nothing(msg)
+    seconds = {"p50": "half within", "p95": "95 of 100 within", "slowest": "slowest"}
+    st.dataframe(
+        found.drop("waiting"),
+        hide_index=True,
+        column_config={name: st.column_config.NumberColumn(shown, format="%.1f s") for name, shown in seconds.items()},
     )
 
 

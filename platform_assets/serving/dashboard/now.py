@@ -10,7 +10,7 @@ import streamlit as st
 from partitions import Window
 from platform_assets.serving import questions
 from platform_assets.serving.dashboard import charts, filters
-from platform_assets.serving.dashboard.layout import Figure, ago, figures, page, section, since, told, whole
+from platform_assets.serving.dashboard.layout import Figure, ago, duration, figures, page, section, since, told, whole
 from platform_assets.serving.dashboard.source import Source
 
 _SPANS = {"30m": timedelta(minutes=30), "2h": timedelta(hours=2), "12h": timedelta(hours=12)}
@@ -69,6 +69,11 @@ def _figures(source: Source, platform: str | None) -> None:
                 explained=f"Events named {', '.join(sorted(questions.CONVERSIONS))}.",
             ),
             Figure("Newest event", ago(fresh.newest_event, now), explained="By the time it happened."),
+            Figure(
+                "Event to number",
+                duration(questions.end_to_end(source.catalog, now)),
+                explained="How long the newest event that the platform sent itself took to be counted (*Health*).",
+            ),
             Figure(
                 "Complete up to",
                 "–" if fresh.watermark is None else f"{fresh.watermark.astimezone(source.zone):%H:%M:%S}",

@@ -8,8 +8,8 @@ from zoneinfo import ZoneInfo
 
 import streamlit as st
 
-from platform_assets.definitions import tables
 from platform_assets.serving.catalog import Catalog
+from platform_assets.tables import tables
 from resources.lake import Lake
 from resources.settings import Settings
 
