@@ -69,6 +69,8 @@ def of_freshness(
     told: dict[str, Evaluation] = {}
     for evaluation in evaluations:
         if evaluation.check == DUE and evaluation.partition is not None:
+            if evaluation.partition < owing.get(evaluation.table, ""):
+                continue  # a run that made an older partition says nothing of the one that is owed
             owing.pop(evaluation.table, None)  # only the newest counts: it judges the newest partition that is due
             if not evaluation.passed:
                 owing[evaluation.table] = evaluation.partition

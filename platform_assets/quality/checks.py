@@ -35,6 +35,7 @@ from platform_assets.semantics.lateness import share_still_expected
 from platform_assets.semantics.privacy import holds_address, may_hold_address
 from platform_assets.semantics.watermark import is_final
 from platform_assets.silver import events, outcomes, quarantine, row_changes, touched_hours
+from platform_assets.streams import epochs
 from platform_assets.streams.stream import EVENT_STREAMS
 from platform_assets.table import Table, contract
 from resources.lake import changed_since, within
@@ -463,10 +464,14 @@ def has_no_bad_rows(platform: Platform, table: Table, window: Window) -> Verdict
 def is_there(platform: Platform, table: Table, window: Window) -> Verdict:
     """Whether a partition that is due exists.
 
-    A stream's partition is there when the stream has come past it, a feed's when a file brought rows of it. A rebuilt
-    one is there when it was computed, or when silver has nothing in it. How much of it may still come, which the
-    watermark waits for, is `is_complete`'s to judge.
+    A stream's partition is there when the stream has come past it, one of received records when its own topic has, a
+    feed's when a file brought rows of it. A rebuilt one is there when it was computed, or when silver has nothing in
+    it. How much of it may still come, which the watermark waits for, is `is_complete`'s to judge. Runs judge what they
+    make, too: of what is not due yet nothing is owed.
     """
+    due_at = window.end + table.service_level
+    if platform.clock() < due_at:
+        return Verdict(passed=True, description=f"not due before {due_at}")
     if table.update == "landed; rebuild":
         if platform.lake.scan(table).select(pl.len()).collect().item() == 0:
             return Verdict(passed=True, description="no file of this feed was ever taken: none is owed")
@@ -474,10 +479,9 @@ def is_there(platform: Platform, table: Table, window: Window) -> Verdict:
         told = f"{rows} rows were delivered for it"
         return Verdict(passed=rows > 0, description=told, observed=rows, least=1, unit="rows")
     if table.update != "rebuild":
-        watermark = platform.watermark()
-        if watermark is None:
-            return Verdict(passed=False, description=f"no event has come, the partition ends at {window.end}")
-        come = watermark + platform.settings.expected_disorder
+        come = _come_to(platform, table)
+        if come is None:
+            return Verdict(passed=True, description="no event was ever taken in: none is owed")
         told = f"the stream has come to {come}, the partition ends at {window.end}"
         return Verdict.of_wrong(_seconds_short(window, come), "seconds", told)
     lake = platform.lake
@@ -492,6 +496,20 @@ def is_there(platform: Platform, table: Table, window: Window) -> Verdict:
     touched = lake.scan(touched_hours.TABLE, window).select(pl.len()).collect().item()
     told = f"computed up to {reached}; silver touched it {touched} times"
     return Verdict.of_wrong(_seconds_short(window, reached) if touched else 0, "seconds", told)
+
+
+def _come_to(platform: Platform, table: Table) -> datetime | None:
+    """The event time that a stream's table has come to; None before the first event.
+
+    Of received records it is that of their own topic: one that is silent does not hold the watermark back.
+    """
+    for stream in EVENT_STREAMS:
+        if stream.table is table:
+            position = epochs.recorded(platform.lake.open(table), stream.required_topic(platform.settings))
+            silver = platform.lake.open(stream.silver)
+            return None if position is None else epochs.come_to(silver, position, platform.settings.idle_after)
+    watermark = platform.watermark()
+    return None if watermark is None else watermark + platform.settings.expected_disorder
 
 
 def is_complete(platform: Platform, table: Table, window: Window) -> Verdict:

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from platform_assets.alerts.of_tables import of_checks
+import dagster as dg
+
+from platform_assets.alerts.of_tables import of_checks, of_freshness
 from platform_assets.alerts.watched import Watched
-from platform_assets.quality.evaluations import Evaluation, Measures
+from platform_assets.quality.evaluations import DUE, Evaluation, Measures
 from support.alerts import NOW
 
 
-def said(course: list[tuple[str | None, bool]], *, ends_earlier: bool) -> list[Evaluation]:
+def said(course: list[tuple[str | None, bool]], *, ends_earlier: bool, check: str = "completeness") -> list[Evaluation]:
     """Evaluations of a check, a minute apart."""
     return [
         Evaluation(
             number=number,
             run_id=None,
             table="silver/events",
-            check="completeness",
+            check=check,
             partition=partition,
             passed=passed,
             severity="warning",
@@ -49,3 +51,17 @@ def test_of_a_check_of_the_newest_partition_earlier_ones_are_over() -> None:
 
 def test_a_partition_of_the_past_ends_nothing_of_a_newer_one() -> None:
     assert failing([("2026-02-09", False), ("2026-01-01", True)], ends_earlier=True) == [("2026-02-09",)]
+
+
+def owed(course: list[tuple[str | None, bool]]) -> list[tuple[str, ...]]:
+    """The partitions that are told as missing."""
+    evaluations = said(course, ends_earlier=True, check=DUE)
+    with dg.DagsterInstance.ephemeral() as instance:
+        found = of_freshness(instance, evaluations, {}, Watched({}, {}), NOW)
+        return [condition.members for condition in found]
+
+
+def test_making_an_older_partition_says_nothing_of_the_one_that_is_owed() -> None:
+    missing: tuple[str | None, bool] = ("2026-02-10", False)
+    assert owed([missing, ("2026-01-01", True)]) == owed([missing]) == [("silver/events 2026-02-10",)]
+    assert owed([missing, ("2026-02-10", True)]) == owed([missing, ("2026-02-11", True)]) == []
