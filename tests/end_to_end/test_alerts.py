@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 import dagster as dg
@@ -21,6 +22,7 @@ from dagster._core.definitions.freshness import FreshnessState, FreshnessStateCh
 from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
 from deltalake.exceptions import CommitFailedError
 
+from local_stack.webhook import Webhook
 from partitions import Window
 from platform_assets.alerts.reconciling import Ticked, tick
 from platform_assets.alerts.watched import Watched
@@ -220,6 +222,43 @@ def test_a_sink_that_is_down_is_tried_again_and_shows_up(run: Run, taken: Inbox)
     assert refused["attempt"].to_list() == [1, 2, 3, 4]
     waits = (refused["next_attempt_at"] - refused["attempted_at"]).to_list()
     assert waits == [timedelta(seconds=30), timedelta(minutes=1), timedelta(minutes=2), timedelta(minutes=4)]
+
+
+def test_sinks_take_one_message_after_another_in_turn(run: Run) -> None:
+    """So one that is slow, or has an outage to catch up with, holds up no other."""
+    order: list[str] = []
+    with Webhook(0, lambda *_: order.append("a")) as first, Webhook(0, lambda *_: order.append("b")) as second:
+        run.reconfigure(alert_urls=[first.url, second.url])
+        for check in ("contract", "unique_key", "conservation"):
+            evaluate(run.instance, "gold/revenue", check, passed=False, partition="2026-02-08")
+        look(run)
+    assert sorted(order) == ["a", "a", "a", "b", "b", "b"]
+    assert all(one != next_ for one, next_ in pairwise(order))
+
+
+def test_a_sink_that_is_new_is_told_of_what_stands(run: Run, taken: Inbox) -> None:
+    evaluate(run.instance, "gold/revenue", "contract", passed=False, partition="2026-02-08")
+    look(run)
+    title = "gold/revenue: check contract fails"
+    with inbox() as other:
+        run.reconfigure(alert_urls=[taken.webhook.url, other.webhook.url])
+        later(run)
+        later(run)
+        evaluate(run.instance, "gold/revenue", "contract", passed=True, partition="2026-02-08")
+        later(run)
+        assert about(other, title) == [f"[ERROR] still: {title}", f"[RECOVERED] {title}"]
+    assert about(taken, title) == [f"[ERROR] {title}", f"[RECOVERED] {title}"]
+
+
+def test_a_clock_that_is_put_back_keeps_no_incident_and_loses_no_message(run: Run, taken: Inbox) -> None:
+    evaluate(run.instance, "gold/revenue", "contract", passed=False, partition="2026-02-08")
+    look(run)
+    evaluate(run.instance, "gold/revenue", "contract", passed=True, partition="2026-02-08")
+    later(run, -45)
+    evaluate(run.instance, "gold/revenue", "contract", passed=False, partition="2026-02-08")
+    later(run)
+    title = "gold/revenue: check contract fails"
+    assert about(taken, title) == [f"[ERROR] {title}", f"[RECOVERED] {title}", f"[ERROR] {title}"]
 
 
 def test_a_failed_run_is_told_until_its_job_succeeds(run: Run, taken: Inbox) -> None:
