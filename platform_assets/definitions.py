@@ -46,7 +46,7 @@ from platform_assets.metric_assets import metric_files_check, wrong_assets
 from platform_assets.ops import alert_deliveries, computations, incidents
 from platform_assets.platform import Platform
 from platform_assets.quality import canaries, check_results, profiles, service_levels
-from platform_assets.quality.anomalies import ANOMALY_CHECKS
+from platform_assets.quality.anomalies import anomaly_checks
 from platform_assets.quality.checks import (
     asset_check,
     checks_of,
@@ -76,7 +76,7 @@ from platform_assets.streams import rebuilds
 from platform_assets.streams.advance import advance, advance_changes
 from platform_assets.streams.replay import replay_records
 from platform_assets.streams.stream import EVENT_STREAMS, STREAMS
-from platform_assets.tables import RESTATED, publications_of, tables
+from platform_assets.tables import RESTATED, WATCHED, publications_of, tables
 from resources.settings import Settings
 
 
@@ -99,7 +99,9 @@ def assets(partitions: Partitions, numbers: Sequence[DailyNumber]) -> list[dg.As
         rebuilt_asset(late_arrivals.TABLE, of_events, rebuilds.rebuild_late_arrivals, partitions),
         rebuilt_asset(silver, [*of_events, late_arrivals.TABLE], rebuilds.rebuild_events, partitions),
         rebuilt_asset(outcomes.TABLE, [*of_events, silver], rebuilds.rebuild_outcomes, partitions),
-        rebuilt_asset(profiles.TABLE, [silver, outcomes.TABLE], profiles.rebuild, partitions),
+        rebuilt_asset(
+            profiles.TABLE, [*WATCHED, outcomes.TABLE], partial(profiles.rebuild, tables=WATCHED), partitions
+        ),
         rebuilt_asset(live_metrics.TABLE, [silver], live_metrics.rebuild, partitions),
         rebuilt_asset(activity_hours.TABLE, [silver], activity_hours.rebuild, partitions),
         rebuilt_asset(identity_links.TABLE, [silver], identity_links.rebuild, partitions),
@@ -230,7 +232,7 @@ def build_defs(
     return dg.Definitions(
         assets=made,
         asset_checks=[
-            *(asset_check(check, partitions) for check in (*checks_of(declared), *ANOMALY_CHECKS)),
+            *(asset_check(check, partitions) for check in (*checks_of(declared), *anomaly_checks(declared))),
             *(whole_check(check) for check in whole_checks_of(declared)),
             *(whole_address_check(t) for t in declared if t.partitions is None and keeps_addresses_out(t)),
             whole_check(canaries.END_TO_END),

@@ -14,7 +14,6 @@ import dagster as dg
 from platform_assets.alerts import incidents
 from platform_assets.alerts.incidents import Condition, Incident
 from platform_assets.alerts.watched import LONGEST_SEEN, Watched
-from platform_assets.quality.anomalies import ANOMALIES
 from platform_assets.quality.evaluations import DUE, Evaluation
 from resources.settings import Severity
 
@@ -109,8 +108,7 @@ def _failing(
         member = evaluation.partition or _ALL_OF_IT
         members = failing.setdefault(cause, {})
         members.pop(member, None)
-        # An hour that was an anomaly stays one: what is told ends with a later hour that is as expected.
-        if evaluation.newest_only or (evaluation.passed and evaluation.check in ANOMALIES):
+        if evaluation.ends_earlier:
             for earlier in [known for known in members if known < member]:
                 del members[earlier]
         if not evaluation.passed:

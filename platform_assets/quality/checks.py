@@ -29,7 +29,7 @@ from platform_assets.followed import ANSWERED, Followed
 from platform_assets.ops import computations
 from platform_assets.platform import Platform
 from platform_assets.quality.conservation import CONSERVATIONS, Conservation, Finding
-from platform_assets.quality.evaluations import DUE, Measures, Pillar, of_newest_only, sum_of
+from platform_assets.quality.evaluations import DUE, Measures, Pillar, end_of_earlier, sum_of
 from platform_assets.quality.references import orphans
 from platform_assets.semantics.lateness import share_still_expected
 from platform_assets.semantics.privacy import holds_address
@@ -64,6 +64,7 @@ class Verdict:
     Attributes:
         passed: Whether it holds.
         description: What was seen, for people.
+        is_told: Whether there was anything to tell it by; else it passes, and says nothing of what came before.
         metadata: What else people should see.
         observed: The number that was judged.
         least: The least that it may be.
@@ -78,6 +79,7 @@ class Verdict:
 
     passed: bool
     description: str
+    is_told: bool = True
     metadata: Mapping[str, Any] = field(default_factory=dict)
     observed: float | None = None
     least: float | None = None
@@ -127,7 +129,8 @@ class Check:
         pillar: What it is about.
         blocking: Whether a failure stops what comes after in a run.
         severity: Of a failure.
-        newest_only: Whether of a range only the newest partition is judged.
+        newest_only: Whether of a range only the newest partition is judged. What was said of earlier ones is over.
+        later_ends: Whether a partition that holds ends what was said of earlier ones: of what cannot be mended.
         reads: Other tables that it reads; in a run that makes them, it judges after they are made.
     """
 
@@ -138,8 +141,14 @@ class Check:
     blocking: bool = False
     severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR
     newest_only: bool = False
+    later_ends: bool = False
     reads: tuple[Table, ...] = ()
     pillar: Pillar = field(kw_only=True)
+
+    @property
+    def key(self) -> dg.AssetCheckKey:
+        """Its key in Dagster."""
+        return dg.AssetCheckKey(self.table.asset_key, self.name)
 
     def judged(self, platform: Platform, window: Window = EVER) -> Verdict:
         """Judge a window, and take down how long that took, and of which version of the table."""
@@ -164,7 +173,8 @@ class Check:
             name: value if isinstance(value, dg.MetadataValue) else dg.MetadataValue.text(str(value))
             for name, value in verdict.metadata.items()
         }
-        return {**measures.metadata(), **(of_newest_only() if self.newest_only else {}), **more}
+        ends = self.newest_only or (self.later_ends and verdict.passed and verdict.is_told)
+        return {**measures.metadata(), **(end_of_earlier() if ends else {}), **more}
 
     def evaluation(self, verdict: Verdict, partition: str | None) -> AssetCheckEvaluation:
         """The event that tells Dagster what was seen of one partition, or of the whole table."""
@@ -222,7 +232,11 @@ def whole_check(check: Check) -> dg.AssetChecksDefinition:
     """The asset check of a declaration whose table has no partitions; it judges all of it."""
 
     @dg.asset_check(
-        asset=check.table.asset_key, name=check.name, description=check.description, blocking=check.blocking
+        asset=check.table.asset_key,
+        name=check.name,
+        description=check.description,
+        blocking=check.blocking,
+        additional_deps=[read.asset_key for read in check.reads],
     )
     def judged(platform: dg.ResourceParam[Platform]) -> dg.AssetCheckResult:
         verdict = check.judged(platform)

@@ -10,7 +10,7 @@ from platform_assets.quality.evaluations import Evaluation, Measures
 from support.alerts import NOW
 
 
-def said(course: list[tuple[str | None, bool]], *, newest_only: bool) -> list[Evaluation]:
+def said(course: list[tuple[str | None, bool]], *, ends_earlier: bool) -> list[Evaluation]:
     """Evaluations of a check, a minute apart."""
     return [
         Evaluation(
@@ -24,14 +24,14 @@ def said(course: list[tuple[str | None, bool]], *, newest_only: bool) -> list[Ev
             description="as the test says",
             at=NOW + timedelta(minutes=number),
             measures=Measures(),
-            newest_only=newest_only,
+            ends_earlier=ends_earlier,
         )
         for number, (partition, passed) in enumerate(course, 1)
     ]
 
 
-def failing(course: list[tuple[str | None, bool]], *, newest_only: bool = False) -> list[tuple[str, ...]]:
-    found = of_checks(said(course, newest_only=newest_only), {}, Watched({}, {}))
+def failing(course: list[tuple[str | None, bool]], *, ends_earlier: bool = False) -> list[tuple[str, ...]]:
+    found = of_checks(said(course, ends_earlier=ends_earlier), {}, Watched({}, {}))
     return [condition.members for condition in found]
 
 
@@ -43,9 +43,9 @@ def test_a_partition_fails_until_it_is_judged_again_and_holds() -> None:
 
 def test_of_a_check_of_the_newest_partition_earlier_ones_are_over() -> None:
     course: list[tuple[str | None, bool]] = [("2026-02-08", False), ("2026-02-09", False)]
-    assert failing(course, newest_only=True) == [("2026-02-09",)]
-    assert failing([*course, ("2026-02-10", True)], newest_only=True) == []
+    assert failing(course, ends_earlier=True) == [("2026-02-09",)]
+    assert failing([*course, ("2026-02-10", True)], ends_earlier=True) == []
 
 
 def test_a_partition_of_the_past_ends_nothing_of_a_newer_one() -> None:
-    assert failing([("2026-02-09", False), ("2026-01-01", True)], newest_only=True) == [("2026-02-09",)]
+    assert failing([("2026-02-09", False), ("2026-01-01", True)], ends_earlier=True) == [("2026-02-09",)]
