@@ -14,14 +14,12 @@ from platform_assets.table import Table
 from resources import alert_sinks
 
 
-def alerts_sensor(tables: Sequence[Table], assets: Sequence[dg.AssetsDefinition | dg.AssetSpec]) -> dg.SensorDefinition:
+def alerts_sensor(tables: Sequence[Table]) -> dg.SensorDefinition:
     """The sensor of alerts. It requests no runs.
 
     Args:
         tables: The tables that are watched.
-        assets: Their assets: what waits for what.
     """
-    watched = Watched.of(tables, assets)
 
     @dg.sensor(
         name="alerts",
@@ -33,6 +31,10 @@ def alerts_sensor(tables: Sequence[Table], assets: Sequence[dg.AssetsDefinition 
         ),
     )
     def sensor(context: dg.SensorEvaluationContext, platform: dg.ResourceParam[Platform]) -> dg.SkipReason:
+        if context.repository_def is None:
+            msg = "the sensor of alerts looks at what its repository has: say which it is (repository_def)"
+            raise ValueError(msg)
+        watched = Watched.of(tables, context.repository_def)
         sinks = alert_sinks.sinks(platform.settings)
         # The cursor names the storage that it counts in: of another one it says nothing.
         storage = storage_of(context.instance)

@@ -29,6 +29,8 @@ from resources.settings import SEVERITIES, Severity
 Change = Literal["seen", "opened", "worsened", "updated", "reminded", "clearing", "back", "recovered", "gone"]
 ENDED = ("recovered", "gone")
 """The changes after which nothing more happens to an incident."""
+REMOVED = "what this is about is no longer there"
+"""What an incident says that ended because there is nothing left that could be mended."""
 
 
 @dataclass(frozen=True)
@@ -177,6 +179,7 @@ def reconcile(
     now: datetime,
     manner: Manner,
     unknown: Collection[str] = (),
+    removed: Collection[str] = (),
 ) -> list[Incident]:
     """What changes, now that these conditions hold.
 
@@ -186,6 +189,7 @@ def reconcile(
         now: The clock.
         manner: How incidents are told.
         unknown: Kinds that could not be looked at: their incidents stay as they are.
+        removed: Causes of which there no longer is what they are about: their incidents end, and say so.
 
     Returns:
         The changes, one an incident at most. Applied (`standing_after`), the same conditions at the same time change
@@ -206,7 +210,7 @@ def reconcile(
     for cause, incident in standing.items():
         if cause in holding or incident.kind in unknown:
             continue
-        change = _absent(incident, now, manner)
+        change = _absent(incident, now, manner, cause in removed)
         if change is not None:
             changes.append(change)
     return changes
@@ -308,9 +312,10 @@ def _held(incident: Incident | None, condition: Condition, now: datetime, manner
     return _next(_as_of(incident, condition, manner), "updated", now) if is_other else None
 
 
-def _absent(incident: Incident, now: datetime, manner: Manner) -> Incident | None:
+def _absent(incident: Incident, now: datetime, manner: Manner, is_removed: bool) -> Incident | None:
     """The change of an incident whose condition does not hold."""
-    gone = replace(incident, members=())
+    seen = f"{incident.seen} ({REMOVED})" if is_removed and incident.change != "clearing" else incident.seen
+    gone = replace(incident, members=(), seen=seen)
     if incident.change == "seen":
         return _next(gone, "gone", now)
     if incident.change == "clearing":

@@ -91,7 +91,7 @@ def tick(
         ui_url=platform.settings.ui_url,
         takers=_takers(sinks),
     )
-    changes = reconcile(standing, seen.conditions, now, manner, seen.unknown)
+    changes = reconcile(standing, seen.conditions, now, manner, seen.unknown, seen.removed)
     if changes:
         writer.refresh()
         progress = {evaluations: max(seen.cursor, recorded or 0), REVISION_APP: (number or 0) + 1}

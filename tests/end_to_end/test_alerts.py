@@ -106,15 +106,36 @@ def run(tmp_path: Path, tables: Path, instance: dg.DagsterInstance, taken: Inbox
     return made
 
 
+@dg.op
+def step(context: dg.OpExecutionContext) -> None:
+    if context.run.tags.get("fails") == "yes":
+        msg = "the disk is full"
+        raise OSError(msg)
+
+
+@dg.job
+def tidy() -> None:
+    step()
+
+
 @cache
-def alerts() -> dg.SensorDefinition:
-    return build_defs(Platform(Lake("nowhere"), Settings())).get_sensor_def("alerts")
+def loaded() -> dg.RepositoryDefinition:
+    own = build_defs(Platform(Lake("nowhere"), Settings()))
+    return dg.Definitions.merge(own, dg.Definitions(jobs=[tidy])).get_repository_def()
+
+
+def ticked(run: Run, cursor: str | None = None) -> tuple[str, str]:
+    """One tick of the sensor; what it says, and its cursor."""
+    context = dg.build_sensor_context(
+        instance=run.instance, resources={"platform": run.platform}, cursor=cursor, repository_def=loaded()
+    )
+    said = loaded().get_sensor_def("alerts")(context)
+    return str(said.skip_message), context.cursor or ""  # type: ignore[union-attr]
 
 
 def look(run: Run) -> str:
-    """One tick of the sensor; what it says."""
-    context = dg.build_sensor_context(instance=run.instance, resources={"platform": run.platform})
-    return str(alerts()(context).skip_message)  # type: ignore[union-attr]
+    """One tick of a sensor that knows nothing; what it says."""
+    return ticked(run)[0]
 
 
 def later(run: Run, minutes: float = 1) -> str:
@@ -179,18 +200,24 @@ def test_a_sensor_that_starts_anew_tells_nothing_twice_and_forgets_nothing(run: 
 
 
 def test_the_cursor_goes_on_where_nothing_changed(run: Run) -> None:
-    sensor = alerts()
     evaluate(run.instance, "gold/revenue", "contract", passed=True, partition="2026-02-08")
-    context = dg.build_sensor_context(instance=run.instance, resources={"platform": run.platform})
-    sensor(context)
-    reached = int((context.cursor or "").split()[1])
+    _, cursor = ticked(run)
+    reached = int(cursor.split()[1])
     assert reached > 0
     evaluate(run.instance, "gold/revenue", "contract", passed=False, partition="2026-02-09")
-    again = dg.build_sensor_context(instance=run.instance, resources={"platform": run.platform}, cursor=context.cursor)
-    sensor(again)
-    assert int((again.cursor or "").split()[1]) > reached
+    _, again = ticked(run, cursor)
+    assert int(again.split()[1]) > reached
     standing = run.lake.scan(incidents.TABLE).filter(pl.col("cause") == "check:gold/revenue:contract").collect()
     assert standing["members"].to_list() == [["2026-02-09"]]
+
+
+def test_what_failed_before_the_lookback_stays_told_to_nobody(run: Run, taken: Inbox) -> None:
+    evaluate(run.instance, "gold/revenue", "contract", passed=False, partition="2026-02-08")
+    run.now = datetime.now(UTC) + run.platform.settings.alert_lookback + timedelta(days=1)
+    _, cursor = ticked(run)
+    evaluate(run.instance, "gold/revenue", "unique_key", passed=False, partition="2026-02-08")
+    ticked(run, cursor)
+    assert about(taken, "gold/revenue") == ["[ERROR] gold/revenue: check unique_key fails"]
 
 
 def test_a_sink_that_is_down_is_tried_again_and_shows_up(run: Run, taken: Inbox) -> None:
@@ -262,16 +289,6 @@ def test_a_clock_that_is_put_back_keeps_no_incident_and_loses_no_message(run: Ru
 
 
 def test_a_failed_run_is_told_until_its_job_succeeds(run: Run, taken: Inbox) -> None:
-    @dg.op(name="step")
-    def step(context: dg.OpExecutionContext) -> None:
-        if context.run.tags.get("fails") == "yes":
-            msg = "the disk is full"
-            raise OSError(msg)
-
-    @dg.job(name="tidy")
-    def tidy() -> None:
-        step()
-
     failed = tidy.execute_in_process(instance=run.instance, tags={"fails": "yes"}, raise_on_error=False)
     look(run)
     tidy.execute_in_process(instance=run.instance, tags={"fails": "yes"}, raise_on_error=False)
@@ -409,7 +426,8 @@ settings = Settings()
 kafka = FrameSource(pl.DataFrame(schema=RECORD_SCHEMA), {settings.client_events_topic: 1})
 platform = Platform(Dying(settings.lake_url), settings, kafka, clock=lambda: datetime.fromisoformat(sys.argv[2]))
 with dg.DagsterInstance.from_config(os.environ["DAGSTER_HOME"]) as instance:
-    tick(platform, instance, Watched({}, {}), sinks(settings))
+    key = dg.AssetCheckKey(dg.AssetKey(["gold", "revenue"]), "contract")
+    tick(platform, instance, Watched(checks=[key]), sinks(settings))
 """
 
 
@@ -457,14 +475,14 @@ def test_a_kill_between_two_steps_loses_no_message(run: Run, taken: Inbox, momen
 def test_two_that_reconcile_at_once_open_one_incident(run: Run, taken: Inbox) -> None:
     evaluate(run.instance, "gold/revenue", "contract", passed=False, partition="2026-02-08")
     rehearsal = EventfulLake(run.lake.url)
-    watched = Watched({}, {})
+    watched = Watched.of([], loaded())
 
-    def ticked(platform: Platform) -> Ticked:
+    def reconciled(platform: Platform) -> Ticked:
         return tick(platform, run.instance, watched, sinks(platform.settings))
 
     platform = replace(run.platform, lake=rehearsal)
     rival = run.platform
-    rehearsal.happenings[3] = lambda: ticked(rival)  # while it looks: before it writes
+    rehearsal.happenings[3] = lambda: reconciled(rival)  # while it looks: before it writes
     with pytest.raises((Fenced, CommitFailedError)):
-        ticked(platform)
+        reconciled(platform)
     assert about(taken, "check contract") == ["[ERROR] gold/revenue: check contract fails"]
