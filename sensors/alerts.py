@@ -35,7 +35,7 @@ def alerts_sensor(tables: Sequence[Table]) -> dg.SensorDefinition:
             msg = "the sensor of alerts looks at what its repository has: say which it is (repository_def)"
             raise ValueError(msg)
         watched = Watched.of(tables, context.repository_def)
-        sinks = alert_sinks.sinks(platform.settings)
+        sinks, refused = alert_sinks.sinks(platform.settings)
         # The cursor names the storage that it counts in: of another one it says nothing.
         storage = storage_of(context.instance)
         counted_in, _, reached = (context.cursor or "").partition(" ")
@@ -43,6 +43,6 @@ def alerts_sensor(tables: Sequence[Table]) -> dg.SensorDefinition:
             platform, context.instance, watched, sinks, int(reached) if counted_in == storage and reached else None
         )
         context.update_cursor(f"{storage} {done.cursor}")
-        return dg.SkipReason(str(done))
+        return dg.SkipReason("; ".join([*(f"{where}: {why}" for where, why in refused.items()), str(done)]))
 
     return sensor

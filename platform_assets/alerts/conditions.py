@@ -18,6 +18,8 @@ from platform_assets.alerts.of_streams import of_canaries, of_kafka, of_rates
 from platform_assets.alerts.watched import OWNER, Watched
 from platform_assets.platform import Platform
 from platform_assets.quality.evaluations import new_evaluations
+from resources import alert_sinks
+from resources.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ def look(
         *kafka,
         *of_rates(platform, now),
         *of_canaries(platform, now),
-        *_of_sinks(sinks, now),
+        *_of_sinks(platform.settings, sinks, now),
     ]
     is_known = {cause for cause, incident in standing.items() if incident.change != "seen"}
     blind = any(condition.kind is incidents.KAFKA_UNREACHABLE for condition in kafka)
@@ -86,20 +88,23 @@ def _is_there(incident: Incident, watched: Watched) -> bool:
     return True
 
 
-def _of_sinks(sinks: Mapping[str, SinkState], now: datetime) -> Iterator[Condition]:
-    """Sinks that take nothing."""
+def _of_sinks(settings: Settings, sinks: Mapping[str, SinkState], now: datetime) -> Iterator[Condition]:
+    """Sinks that take nothing, and entries of the settings that are no sinks."""
+    _, wrong = alert_sinks.sinks(settings)
     for name, state in sinks.items():
         if state.is_down:
             error = None if state.last is None else state.last.error
-            yield Condition(
-                cause=f"sink:{name}",
-                kind=incidents.SINK_DOWN,
-                severity="error",
-                owner=OWNER,
-                title=f"alerts do not reach {name}",
-                seen=f"{len(state.pending)} messages wait; {state.failures} attempts in a row failed: {error}",
-                since=now,
-                path="/assets/ops/alert_deliveries",
-                asset="ops/alert_deliveries",
-                subject=f"sink:{name}",
-            )
+            wrong[name] = f"{len(state.pending)} messages wait; {state.failures} attempts in a row failed: {error}"
+    for name, seen in wrong.items():
+        yield Condition(
+            cause=f"sink:{name}",
+            kind=incidents.SINK_DOWN,
+            severity="error",
+            owner=OWNER,
+            title=f"alerts do not reach {name}",
+            seen=seen,
+            since=now,
+            path="/assets/ops/alert_deliveries",
+            asset="ops/alert_deliveries",
+            subject=f"sink:{name}",
+        )

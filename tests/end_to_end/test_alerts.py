@@ -288,6 +288,20 @@ def test_a_clock_that_is_put_back_keeps_no_incident_and_loses_no_message(run: Ru
     assert about(taken, title) == [f"[ERROR] {title}", f"[RECOVERED] {title}", f"[ERROR] {title}"]
 
 
+def test_an_address_that_is_none_is_told_to_the_other_sinks(run: Run, taken: Inbox) -> None:
+    run.reconfigure(alert_urls=["nosuch://a-secret", taken.webhook.url])
+    evaluate(run.instance, "gold/revenue", "contract", passed=False, partition="2026-02-08")
+    said = look(run)
+    assert said.startswith("HEADWATER_ALERT_URLS, number 1: Apprise knows no such URL (service 'nosuch')")
+    assert about(taken, "contract") == ["[ERROR] gold/revenue: check contract fails"]
+    title = "alerts do not reach HEADWATER_ALERT_URLS, number 1"
+    assert about(taken, "alerts do not reach") == [f"[ERROR] {title}"]
+    assert "a-secret" not in said + str(taken.messages)
+    run.reconfigure(alert_urls=[taken.webhook.url])
+    later(run)
+    assert about(taken, "alerts do not reach")[1:] == [f"[RECOVERED] {title}"]
+
+
 def test_a_failed_run_is_told_until_its_job_succeeds(run: Run, taken: Inbox) -> None:
     failed = tidy.execute_in_process(instance=run.instance, tags={"fails": "yes"}, raise_on_error=False)
     look(run)
@@ -427,7 +441,7 @@ kafka = FrameSource(pl.DataFrame(schema=RECORD_SCHEMA), {settings.client_events_
 platform = Platform(Dying(settings.lake_url), settings, kafka, clock=lambda: datetime.fromisoformat(sys.argv[2]))
 with dg.DagsterInstance.from_config(os.environ["DAGSTER_HOME"]) as instance:
     key = dg.AssetCheckKey(dg.AssetKey(["gold", "revenue"]), "contract")
-    tick(platform, instance, Watched(checks=[key]), sinks(settings))
+    tick(platform, instance, Watched(checks=[key]), sinks(settings)[0])
 """
 
 
@@ -478,7 +492,7 @@ def test_two_that_reconcile_at_once_open_one_incident(run: Run, taken: Inbox) ->
     watched = Watched.of([], loaded())
 
     def reconciled(platform: Platform) -> Ticked:
-        return tick(platform, run.instance, watched, sinks(platform.settings))
+        return tick(platform, run.instance, watched, sinks(platform.settings)[0])
 
     platform = replace(run.platform, lake=rehearsal)
     rival = run.platform
