@@ -66,11 +66,11 @@ TABLE = Table(
         Column(
             "expected_late_share",
             pl.Float64(),
-            "Share of the window's events that is still expected: what had not come yet when past windows were as old. "
-            "Null where there are none to tell it by, and of numbers of the database, where nothing comes late.",
+            "Share of the events it is made of that is still expected: what had not come yet when past windows were as "
+            "old. Null where there are none to tell it by, and of numbers of the database, where nothing comes late.",
             nullable=True,
         ),
-        Column("is_closed", pl.Boolean(), "Whether the watermark had passed the window's end."),
+        Column("is_closed", pl.Boolean(), "Whether the watermark had passed the end of all that the number is about."),
         Column(
             "is_final",
             pl.Boolean(),
@@ -284,7 +284,7 @@ class _Comparison:
 
     def _differs(self) -> pl.Expr:
         """Whether a number, how final it is, or its definition is another than was said; true where nothing was."""
-        end, at = pl.col("window_end"), pl.col("watermark")
+        end, at = pl.col("settles_at"), pl.col("watermark")
         flags = {
             "is_closed": at >= end,
             "is_final": (at >= end + self._lateness) & self._becomes_final,
@@ -313,6 +313,7 @@ class _Comparison:
 
     def _row(self, row: Mapping[str, Any], clock: datetime) -> dict[str, Any]:
         window, watermark = Window(row["window_start"], row["window_end"]), row["watermark"]
+        settles_at = self._publication.settles_at(window, self._zone)
         value, last_value, is_first = row["value"], row["last_value"], row["last_revision"] is None
         told = {
             table.name: row[name]
@@ -331,9 +332,9 @@ class _Comparison:
             "change": None if value is None or last_value is None else value - last_value,
             "causes": ["first publication"] if is_first else list(self._causes(row, window, after)),
             "expected_late_share": self._expected(window, watermark),
-            "is_closed": is_closed(window.end, watermark),
-            "is_final": self._becomes_final and is_final(window.end, watermark, self._lateness),
-            "is_person_final": self._becomes_final and is_person_final(window.end, watermark),
+            "is_closed": is_closed(settles_at, watermark),
+            "is_final": self._becomes_final and is_final(settles_at, watermark, self._lateness),
+            "is_person_final": self._becomes_final and is_person_final(settles_at, watermark),
             "watermark": watermark,
             "definition_version": row["definition_version"],
             "source_versions": self._sources(window, after),
@@ -372,15 +373,16 @@ class _Comparison:
     def _expected(self, window: Window, watermark: datetime | None) -> float | None:
         if watermark is None or not self._becomes_final:
             return None
-        if is_final(window.end, watermark, self._lateness):
+        settles_at = self._publication.settles_at(window, self._zone)
+        if is_final(settles_at, watermark, self._lateness):
             return 0.0  # whatever comes now is refused as too late
         key = ("expected", window, watermark)
         if key not in self._known:
             before = self._publication.windows_before(window, self._zone)
-            ended = (past for past in before if is_final(past.end, watermark, self._lateness))
-            past = [(w.start, w.end) for w in islice(ended, PAST_WINDOWS)]
+            spans = ((past.start, self._publication.settles_at(past, self._zone)) for past in before)
+            past = [*islice((span for span in spans if is_final(span[1], watermark, self._lateness)), PAST_WINDOWS)]
             arrivals = self._arrivals_since(min(start for start, _ in past))
-            self._known[key] = share_still_expected(arrivals, past, watermark - window.end)
+            self._known[key] = share_still_expected(arrivals, past, watermark - settles_at)
         found: float | None = self._known[key]
         return found
 
@@ -461,6 +463,7 @@ class Explanation:
         window: Its window.
         zone: The reporting timezone.
         entries: All that was said, by ``revision``: rows of the table.
+        known_by: The instant after which nothing was read; None where that is now.
     """
 
     metric: str
@@ -468,6 +471,7 @@ class Explanation:
     window: Window
     zone: ZoneInfo
     entries: pl.DataFrame
+    known_by: datetime | None = None
 
     @cached_property
     def steps(self) -> pl.DataFrame:
@@ -504,9 +508,11 @@ class Explanation:
         told = f"{name} was first published as {shown(first['value'])} ({_at(first['published_at'])})"
         moved = [row for row in self.steps.slice(1).iter_rows(named=True) if row["causes"] != ["finality"]]
         if not moved:
-            return f"{told}, and has not changed since. {_finality(last)}"
+            since = "since" if self.known_by is None else f"until {_at(self.known_by)}"
+            return f"{told}, and has not changed {since}. {_finality(last)}"
+        then = "now" if self.known_by is None else f"as known at {_at(self.known_by)}"
         steps = "; ".join(f"{_signed(row['change'])} for {_why(row)} ({_at(row['published_at'])})" for row in moved)
-        return f"{told}, then {steps}: {shown(last['value'])} now. {_finality(last)}"
+        return f"{told}, then {steps}: {shown(last['value'])} {then}. {_finality(last)}"
 
 
 def explained(platform: Platform, metric: str, window: Window, slice: str = "") -> Explanation:  # noqa: A002
@@ -547,7 +553,7 @@ def _signed(change: Decimal | None) -> str:
 
 
 def _at(instant: datetime) -> str:
-    return f"{instant:%Y-%m-%d %H:%M} UTC"
+    return f"{instant.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def _name(metric: str, window: Window, slice_text: str, zone: ZoneInfo) -> str:

@@ -11,7 +11,7 @@ from partitions import Window, floor_hour
 from platform_assets.ops import computations
 from platform_assets.platform import REBUILD_AT_ONCE, Platform
 from platform_assets.restatement import ranges, settled_hours, stale_hours
-from platform_assets.semantics.events import CLOCK_NOISE, is_canary
+from platform_assets.semantics.events import is_canary
 from platform_assets.silver import events, outcomes, touched_hours
 from platform_assets.streams.epochs import watermark_of
 from platform_assets.table import TIMESTAMP, Column, Table
@@ -78,22 +78,14 @@ TABLE = Table(
 _HOUR = timedelta(hours=1)
 
 
-def of_outcomes(counted: pl.DataFrame, canaries: pl.DataFrame) -> pl.DataFrame:
-    """What became of the records of some hours of arrival, by topic, but for canaries.
+def of_outcomes(counted: pl.DataFrame) -> pl.DataFrame:
+    """What became of the records of some hours of arrival, by topic.
 
     Args:
-        counted: Rows of `silver/outcomes`, of whole hours of arrival.
-        canaries: Events of the platform's own that arrived in them: ``topic``, ``ingested_at``, ``occurred_at``.
+        counted: `outcomes.of_producers`, of whole hours of arrival.
     """
     by = ["hour", "subject"]
-    own = canaries.group_by(
-        "topic",
-        ingestion_hour=pl.col("ingested_at").dt.truncate("1h"),
-        event_hour=pl.col("occurred_at").dt.truncate("1h"),
-        outcome=pl.lit("silver"),
-    ).agg(records=-pl.len().cast(pl.Int64))
-    told = pl.concat([counted.select(own.columns), own]).rename({"ingestion_hour": "hour", "topic": "subject"})
-    told = told.filter(pl.col("records").sum().over(by) > 0)
+    told = counted.rename({"ingestion_hour": "hour", "topic": "subject"})
     records = told.group_by(*by, "outcome").agg(rows=pl.col("records").sum())
     records = records.with_columns(of_rows=pl.col("rows").sum().over(by), measure=pl.col("outcome"))
     in_time = pl.col("event_hour") >= pl.col("hour") - _HOUR  # `late_arrivals.arrived_on_time`
@@ -261,21 +253,14 @@ def _profile(lake: Lake, table: Table, window: Window) -> tuple[pl.DataFrame, in
     # At the version of silver that the outcomes have taken in.
     counted = lake.open(outcomes.TABLE)
     silver = lake.open(events.TABLE, counted.transaction_version(events.FOLLOWS) or 0)
-    told = lake.scan(outcomes.TABLE, window, counted).collect()
-    near = Window(window.start - CLOCK_NOISE, window.end + CLOCK_NOISE)
-    own = lake.scan(events.TABLE, near, silver).filter(is_canary(), _arrived_in(window))
-    canaries = own.select("topic", "ingested_at", "occurred_at").collect()
+    told = outcomes.of_producers(lake, window.start, window.end, counted)
     rows = of_rows(table, lake.scan(events.TABLE, window, silver).filter(~is_canary()))
-    return pl.concat([of_outcomes(told, canaries), rows]), silver.version()
+    return pl.concat([of_outcomes(told), rows]), silver.version()
 
 
 def _of(table: Table, ledger: pl.DataFrame) -> pl.DataFrame:
     """The computations of a table's profiles."""
     return ledger.filter(table=TABLE.name, upstream=table.name)
-
-
-def _arrived_in(window: Window) -> pl.Expr:
-    return pl.col("ingested_at").is_between(window.start, window.end, closed="left")
 
 
 def _finished(counts: pl.DataFrame, source: Table) -> pl.DataFrame:
