@@ -263,7 +263,7 @@ def build_defs(
             publications_sensor(publications_of(numbers)),
             metric_files_sensor(),
             profiling,
-            alerts_sensor(declared, made),
+            alerts_sensor(declared),
             canaries_sensor,
             check_results_sensor,
             warehouse_sensor(served(declared)),

@@ -165,8 +165,10 @@ def new_evaluations(
         not_before: The earliest evaluation looked at without a cursor; all where None.
     """
     found: list[Evaluation] = []
+    # What is older than asked for is behind the cursor, too: else the next look would take it in.
+    newest = None if cursor is not None else instance.event_log_storage.get_maximum_record_id()
     since = None if cursor is not None or not_before is None else not_before.timestamp()
-    reached = cursor or 0
+    reached = cursor
     for _ in range(_PAGES):
         records = instance.event_log_storage.get_event_records(
             dg.EventRecordsFilter(
@@ -183,7 +185,7 @@ def new_evaluations(
             reached = record.storage_id
         if len(records) < _PAGE:
             break
-    return found, reached
+    return found, reached if reached is not None else newest or 0
 
 
 def storage_of(instance: dg.DagsterInstance) -> str:

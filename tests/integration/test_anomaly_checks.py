@@ -10,12 +10,14 @@ import polars as pl
 import pytest
 
 from partitions import Window
-from platform_assets.alerts.conditions import Watched, new_evaluations, of_checks
+from platform_assets.alerts.of_tables import of_checks
+from platform_assets.alerts.watched import Watched
 from platform_assets.ops import computations
 from platform_assets.quality import profiles
 from platform_assets.quality.anomalies import anomaly_checks
 from platform_assets.quality.checks import Check, Verdict
-from platform_assets.silver import events, outcomes
+from platform_assets.quality.evaluations import new_evaluations
+from platform_assets.silver import events
 from platform_assets.tables import WATCHED
 from support.alerts import evaluate
 from support.platforms import Run
@@ -203,7 +205,7 @@ def test_a_gap_in_the_profiles_is_no_outage(run: Run) -> None:
 def test_what_is_told_of_an_anomaly_ends_with_a_later_hour_that_is_as_usual(run: Run) -> None:
     hours = told_of(run, 20 * 24, {1: {"silver": 0}, 2: {"silver": 0}})
     check = CHECKS["volume"]
-    watched = Watched({events.TABLE.name: events.TABLE, outcomes.TABLE.name: outcomes.TABLE}, {})
+    watched = Watched(checks=[check.key])
     open_members = []
     for hour in reversed(hours[:4]):
         verdict = judge(run, check.name, hour)

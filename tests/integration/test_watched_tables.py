@@ -6,16 +6,18 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import dagster as dg
 import polars as pl
 import pytest
 
 from partitions import Window
-from platform_assets.alerts.conditions import Watched, new_evaluations, of_checks
+from platform_assets.alerts.of_tables import of_checks
+from platform_assets.alerts.watched import Watched
 from platform_assets.gold import fact_events
 from platform_assets.ops import computations
 from platform_assets.quality import profiles
 from platform_assets.quality.anomalies import anomaly_checks
-from platform_assets.quality.evaluations import Evaluation
+from platform_assets.quality.evaluations import Evaluation, new_evaluations
 from platform_assets.silver import activity_hours, events, row_changes
 from platform_assets.table import Table
 from platform_assets.tables import WATCHED
@@ -201,7 +203,7 @@ def test_a_table_of_the_database_that_changes_no_more_is_warned_of_until_it_does
     assert "carts at 2026-11-20 22:00" not in failed.description
     assert profiled(run, row_changes.TABLE)[FIRST, "value", "op", "u"] == 360
     open_now, _ = new_evaluations(run.instance, None)
-    watched = Watched({row_changes.TABLE.name: row_changes.TABLE}, {})
+    watched = Watched(checks=[dg.AssetCheckKey(row_changes.TABLE.asset_key, check)])
     assert [c.cause for c in of_checks(open_now, {}, watched)] == ["check:silver/row_changes:volume"]
     change_rows(run, *((n / 6, cart(n)) for n in range(1380, 1900)))
     run.restate(sensor)
