@@ -110,8 +110,9 @@ def breaking(old: Document, new: Document) -> list[str]:
     The standard leaves to its users what a breaking change is. Here it is one of a rule in either direction: a
     tightened one (a column that became required, a value that is no longer accepted, a raised minimum) breaks writers
     and the rows that are there, a loosened one breaks readers who rest on it. So does a column that is gone or of
-    another type or unit, another key, and a longer service level. Nobody is broken by another description, owner or
-    layout, a column that is new and may be null, a reference, or a column that changed its place.
+    another type or unit, another key, a rule of the whole table that is gone, and a longer service level. Nobody is
+    broken by another description, owner or layout, a column that is new and may be null, a reference, or a column that
+    changed its place.
 
     Args:
         old: The contract that readers have.
@@ -134,6 +135,8 @@ def breaking(old: Document, new: Document) -> list[str]:
     keys = [_key(columns) for columns in (before, after)]
     if keys[0] != keys[1]:
         told.append(f"the key was ({', '.join(keys[0])}), and is ({', '.join(keys[1])})")
+    promises = [{rule["id"] for rule in contract["schema"][0]["quality"]} for contract in (old, new)]
+    told += [f"its rule {rule} is gone" for rule in sorted(promises[0] - promises[1])]
     latencies = [contract["slaProperties"][0]["value"] for contract in (old, new)]
     if latencies[1] > latencies[0]:
         told.append(f"the service level was {latencies[0]} h, and is {latencies[1]} h")
@@ -147,9 +150,13 @@ def refused(old: Document, new: Document) -> list[str]:
     """
     name, versions = new["name"], [int(contract["version"]) for contract in (old, new)]
     found = breaking(old, new)
+    counted = all(version < _DIGEST for version in versions)
+    if counted and versions[1] < versions[0] and old["status"] != RETIRED:
+        return [
+            f"{name}: its version was {versions[0]}, and is {versions[1]}: one number would mean two things; raise it"
+        ]
     if not found:
         return []
-    counted = all(version < _DIGEST for version in versions)
     if versions[1] > versions[0] or (not counted and versions[0] != versions[1]):
         return []
     way = (
@@ -294,13 +301,14 @@ def _rules(column: Document) -> dict[str, object]:
         if rule["metric"] == "invalidValues"
         for value in rule["arguments"]["validValues"]
     ]
-    units = [p["value"] for p in column.get("customProperties", ()) if p["property"] == "unit"]
+    custom = {p["property"]: p["value"] for p in column.get("customProperties", ())}
     return {
         "its type": column["physicalType"],
         "whether it is required": column["required"],
         "its accepted values": sorted(accepted) or "any",
         "its minimum": column.get("logicalTypeOptions", {}).get("minimum", "none"),
-        "its unit": units[0] if units else "none",
+        "its unit": custom.get("unit", "none"),
+        "whether addresses in it are protected": custom.get("protected", False),
     }
 
 

@@ -14,8 +14,12 @@ import dagster as dg
 from platform_assets.alerts import incidents
 from platform_assets.alerts.incidents import Condition, Incident
 from platform_assets.alerts.watched import LONGEST_SEEN, Watched
+from platform_assets.quality.end_to_end import END_TO_END
 from platform_assets.quality.evaluations import DUE, Evaluation
 from resources.settings import Severity
+
+_TOLD_ELSEWHERE = {DUE, END_TO_END.name}
+"""Checks whose findings are told by what they look at (`of_freshness`, `of_streams.of_canaries`), and sooner."""
 
 _ALL_OF_IT = "all of it"
 _STALE: dict[str, Severity] = {"WARN": "warning", "FAIL": "error"}
@@ -118,7 +122,7 @@ def _failing(
     newest: dict[str, Evaluation] = {}
     for evaluation in evaluations:
         # Of a range each partition is recorded, and the sum for none: the sum would never pass again.
-        if evaluation.check == DUE or evaluation.is_sum:
+        if evaluation.check in _TOLD_ELSEWHERE or evaluation.is_sum:
             continue
         cause = f"check:{evaluation.table}:{evaluation.check}"
         member = evaluation.partition or _ALL_OF_IT

@@ -26,7 +26,7 @@ from platform_assets.gold import (
 )
 from platform_assets.platform import Platform
 from platform_assets.quality.checks import EVER, Check, Verdict, checks_of, judge_each, whole_checks_of
-from platform_assets.silver import activity_hours, events, products, touched_hours
+from platform_assets.silver import activity_hours, events, outcomes, products, touched_hours
 from platform_assets.silver import orders as standing_orders
 from platform_assets.silver.judgement import judge
 from platform_assets.table import Table
@@ -116,6 +116,18 @@ def test_what_is_there_twice_is_told_with_its_hour(where: Platform) -> None:
     verdicts = judge_each(where, check_of(fact_events.TABLE), windows)
     assert [verdict.passed for verdict in verdicts.values()] == [False, True, True]
     assert verdicts["0"].description == "3 events above, 4 told; 1 hours differ"
+
+
+def test_one_hour_does_not_make_up_for_another(where: Platform) -> None:
+    table = outcomes.TABLE
+    row = where.lake.scan(table).filter(pl.col("records") > 0).sort("ingestion_hour").collect().row(0, named=True)
+    later = row["ingestion_hour"] + timedelta(hours=1)
+    moved = [{**row, "records": -1}, {**row, "records": 1, "ingestion_hour": later, "ingestion_date": later.date()}]
+    whole = Window(row["ingestion_hour"], later + timedelta(hours=1))
+    assert judged(where, table, whole).passed
+    rows = [{**told, "silver_version": 10**6} for told in moved]
+    where.lake.append(table, pl.DataFrame(rows, schema=table.schema))
+    assert not judged(where, table, whole).passed
 
 
 def test_what_is_on_its_way_is_no_loss(where: Platform) -> None:
@@ -230,6 +242,7 @@ def test_a_reference_is_judged_by_what_is_there(tmp_path: Path) -> None:
     assert "'refers_to': 'p2', 'rows': 1" in (verdict.sample or "")
     assert check.severity.value == "WARN"
 
+    assert check.one_by_one, "a share may be wrong: of a range, one hour would make up for another"
     tolerant = replace(fact_events.TABLE, references=(replace(fact_events.TABLE.references[0], share=0.25),))
     assert check.judge(where, tolerant, facts.ALL).passed
 

@@ -240,8 +240,18 @@ def test_a_breaking_change_is_refused_until_the_version_is_raised(project: Path)
     assert written(project, (USERS, raised)).refused == []
     assert parsed(file.read_text())["version"] == "2"
     commit(project)
-    assert len(written(project, (USERS, SALES)).refused) == 1, "a lower version says nothing"
+    (lowered,) = written(project, (USERS, SALES)).refused
+    assert lowered == "gold/sales: its version was 2, and is 1: one number would mean two things; raise it"
     assert compared(project, "HEAD~1", (USERS, raised)).refused == []
+
+
+def test_a_rule_that_is_gone_breaks_readers() -> None:
+    table = fact_events.TABLE
+    without = {**odcs(table), "schema": [{**odcs(table)["schema"][0], "quality": []}]}
+    assert {"its rule unique_key is gone", "its rule conservation is gone"} <= set(breaking(odcs(table), without))
+    bare = replace(events.TABLE, columns=tuple(replace(column, protected=False) for column in events.TABLE.columns))
+    told = "column page_url: whether addresses in it are protected was True, and is False"
+    assert told in breaking(odcs(events.TABLE), odcs(bare))
 
 
 def test_what_is_not_committed_may_still_change(project: Path) -> None:
