@@ -192,8 +192,8 @@ def _allowed(tokens: Sequence[str], per_minute: int) -> Any:
     bearer = HTTPBearer(auto_error=False, description="One of `HEADWATER_API_TOKENS`.")
 
     def allowed(given: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]) -> None:
-        said = "" if given is None else given.credentials
-        token = next((t for t in tokens if secrets.compare_digest(t.encode(), said.encode())), None)
+        said = None if given is None else given.credentials.encode()
+        token = next((t for t in tokens if said is not None and secrets.compare_digest(t.encode(), said)), None)
         if token is None:
             msg = "give one of the tokens of HEADWATER_API_TOKENS: Authorization: Bearer …"
             raise HTTPException(401, msg, {"WWW-Authenticate": "Bearer"})

@@ -130,6 +130,9 @@ def test_who_has_no_token_is_told_nothing(restated: Restated) -> None:
             answer = api.get(DAU, params=days(), headers={"Authorization": given})
             assert answer.status_code == 401
             assert "values" not in answer.json()
+    unchecked = Settings().model_copy(update={"api_tokens": [SecretStr("")]})
+    app = create_app(Catalog(restated.platform.lake, [published_numbers.TABLE]), PUBLICATIONS, unchecked)
+    assert TestClient(app).get(DAU, params=days()).status_code == 401
     with pytest.raises(ValueError, match="HEADWATER_API_TOKENS"):
         create_app(Catalog(restated.platform.lake, [published_numbers.TABLE]), PUBLICATIONS, Settings(api_tokens=[]))
 
