@@ -1,7 +1,7 @@
 # Headwater. `make help` lists what there is.
 #
-# Variables: PORT, KAFKA_PORT, POSTGRES_PORT, REGISTRY_PORT, METRICS_PORT, DASHBOARD_PORT, HOST, RATE (events a
-# second), VAR (the stack's folder), WORKERS (processes that share the tests), ARGS (more).
+# Variables: PORT, KAFKA_PORT, POSTGRES_PORT, REGISTRY_PORT, METRICS_PORT, DASHBOARD_PORT, API_PORT, HOST, RATE (events
+# a second), VAR (the stack's folder), WORKERS (processes that share the tests), ARGS (more).
 
 PYTHON ?= python3.11
 VENV := .venv
@@ -15,7 +15,7 @@ STACK := $(if $(VAR),--var $(VAR))
 UP := $(STACK) $(if $(HOST),--host $(HOST)) $(if $(PORT),--port $(PORT)) \
 	$(if $(KAFKA_PORT),--kafka-port $(KAFKA_PORT)) $(if $(POSTGRES_PORT),--postgres-port $(POSTGRES_PORT)) \
 	$(if $(REGISTRY_PORT),--registry-port $(REGISTRY_PORT)) $(if $(METRICS_PORT),--metrics-port $(METRICS_PORT)) \
-	$(if $(DASHBOARD_PORT),--dashboard-port $(DASHBOARD_PORT)) \
+	$(if $(DASHBOARD_PORT),--dashboard-port $(DASHBOARD_PORT)) $(if $(API_PORT),--api-port $(API_PORT)) \
 	$(if $(RATE),--rate $(RATE)) $(ARGS)
 
 .PHONY: help up dashboard down reset sql test test-slow lint bench doctor load late break plan env
@@ -24,7 +24,7 @@ UP := $(STACK) $(if $(HOST),--host $(HOST)) $(if $(PORT),--port $(PORT)) \
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-up: $(MADE) ## Start everything; Ctrl-C stops it and keeps the data (PORT=, DASHBOARD_PORT=, KAFKA_PORT=, HOST=, RATE=)
+up: $(MADE) ## Start everything; Ctrl-C stops it and keeps the data (PORT=, DASHBOARD_PORT=, API_PORT=, KAFKA_PORT=, HOST=, RATE=)
 	@$(BIN)/headwater up $(UP)
 
 dashboard: $(MADE) ## Only the dashboard, over the data that is there (DASHBOARD_PORT=, HOST=)

@@ -6,7 +6,19 @@ import argparse
 import subprocess
 import sys
 
-ALL = ("stages", "wire", "identity", "actives", "numbers", "backfill", "pages", "growth", "freshness", "anomalies")
+ALL = (
+    "stages",
+    "wire",
+    "identity",
+    "actives",
+    "numbers",
+    "backfill",
+    "pages",
+    "pixel",
+    "growth",
+    "freshness",
+    "anomalies",
+)
 
 
 def main() -> int:

@@ -181,7 +181,7 @@ def _cohort(
     rows: list[Mapping[str, Any]] = []
     for k in range(intervals):
         ended = day + (k + 1) * step <= last
-        share = 1.0 if k == 0 else 0.42 * 0.88**k
+        share = 1.0 if k == 0 else 0.42 * 0.88**k * (0.85 + (day.toordinal() * 7919 + k * 31) % 31 / 100)
         numbers = {"persons": int(size * share), "share": share} if ended else {"persons": None, "share": None}
         rows.append({"day": day, "interval": k, "cohort_size": size, "is_complete": ended, **numbers, **state})
     return rows

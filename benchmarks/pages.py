@@ -19,7 +19,7 @@ from benchmarks import report
 from benchmarks.gold_year import STEPS, fill
 from partitions import Window
 from platform_assets.semantics.funnels import Funnel
-from platform_assets.serving import questions
+from platform_assets.serving import metrics, questions
 from platform_assets.serving.catalog import Catalog
 from platform_assets.serving.dashboard.source import HELD_BYTES
 from platform_assets.tables import tables
@@ -38,6 +38,7 @@ def asked(catalog: Catalog, now: datetime) -> dict[str, dict[str, Question]]:
     hour, passive = Window(now - timedelta(hours=1), now), settings.passive_events
     recent = [Window(now - timedelta(minutes=minutes), now) for minutes in (5, 30)]
     built = Funnel.model_validate({"steps": [{"event": name} for name in STEPS], "window": "7d"})
+    strict = built.model_copy(update={"order": "strict"})
     said = "active_users.dau"
     return {
         "Now": {
@@ -59,7 +60,10 @@ def asked(catalog: Catalog, now: datetime) -> dict[str, dict[str, Question]]:
             "breakdowns": lambda: questions.breakdowns(catalog, checkout, year, last),
             "funnel": lambda: questions.funnel(catalog, checkout, year, last),
             "by day": lambda: questions.funnel_by_day(catalog, checkout, year, last),
+            "event names, 7 days": lambda: questions.event_names(catalog, week, last),
             "built on the fly, 7 days": lambda: questions.explored(catalog, built, week, last, settings.zone),
+            "… of a country": lambda: questions.explored(catalog, built, week, last, settings.zone, {"country": "DE"}),
+            "… strict": lambda: questions.explored(catalog, strict, week, last, settings.zone),
         },
         "Experiments": {
             "results": lambda: questions.experiment(catalog, of["experiment_results"]["checkout_experiment"], last),
@@ -72,8 +76,8 @@ def asked(catalog: Catalog, now: datetime) -> dict[str, dict[str, Question]]:
         "Why did it change": {
             "numbers": lambda: questions.published_metrics(catalog, year, last),
             "slices": lambda: questions.published_slices(catalog, said, year, last),
-            "values": lambda: questions.published_values(catalog, said, "", year, last),
-            "restatements": lambda: questions.restatements(catalog, last.replace(day=1), last),
+            "values": lambda: metrics.published(catalog, said, "", Window.of_days(year, last, settings.zone), now),
+            "restatements": lambda: questions.restatements(catalog, Window(now - timedelta(days=30), now)),
         },
         "Health": _of_health(catalog, last),
     }

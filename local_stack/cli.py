@@ -65,6 +65,7 @@ def _up(options: argparse.Namespace, console: Console) -> int:
         registry_port=options.registry_port,
         metrics_port=options.metrics_port,
         dashboard_port=options.dashboard_port,
+        api_port=options.api_port,
         database=not options.no_database,
         rate=options.rate,
         simulate=options.simulate,
@@ -281,6 +282,7 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument("--postgres-port", type=int, default=5433, help="port of the embedded database (default: 5433)")
     up.add_argument("--metrics-port", type=int, default=9464, help="port of the metrics (default: 9464)")
     up.add_argument("--dashboard-port", type=int, default=8501, help="port of the dashboard (default: 8501)")
+    up.add_argument("--api-port", type=int, default=8080, help="port of the HTTP API (default: 8080)")
     up.add_argument("--no-database", action="store_true", help="no embedded database, and no changes of one")
     up.add_argument("--rate", type=float, default=2.0, help="simulated events a second, 0 for none (default: 2)")
     up.add_argument("--simulate", action="store_true", help="send simulated events to a Kafka of your own, too")

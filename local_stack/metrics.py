@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from pathlib import Path
 
 import dagster as dg
@@ -12,6 +11,7 @@ from prometheus_client.registry import CollectorRegistry
 from rich.console import Console
 
 from local_stack.instance import instance_of
+from local_stack.process import wait_for_ctrl_c
 from local_stack.stack import Stack
 from platform_assets.definitions import build_defs
 from platform_assets.platform import Platform
@@ -45,7 +45,7 @@ def serve(stack: Stack, host: str, port: int, console: Console) -> int:
             return 1
         console.print(f"metrics on http://{host}:{port}/metrics", highlight=False)
         try:
-            threading.Event().wait()
+            wait_for_ctrl_c()
         except KeyboardInterrupt:
             server.shutdown()
     return 0

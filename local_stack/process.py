@@ -18,11 +18,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import NoReturn, Self
 
 LOOPBACK = "127.0.0.1"
 _TAIL_LINES = 30
 _POLL_SECONDS = 0.1
+_SLEEP_SECONDS = 1.0
 _PR_SET_PDEATHSIG = 1
 
 
@@ -52,6 +53,21 @@ def is_free(host: str, port: int) -> bool:
         except OSError:
             return False
         return True
+
+
+def listens(host: str, port: int) -> bool:
+    """Whether something listens on a TCP port now."""
+    with socket.socket() as probe:
+        return probe.connect_ex((host, port)) == 0
+
+
+def wait_for_ctrl_c() -> NoReturn:
+    """Wait until Ctrl-C raises `KeyboardInterrupt`; call it from the main thread.
+
+    A wait for an event or a lock would not end: with Polars loaded, the kernel begins it anew after a signal.
+    """
+    while True:
+        time.sleep(_SLEEP_SECONDS)
 
 
 def tail(log_file: Path, lines: int = _TAIL_LINES) -> str:

@@ -39,21 +39,20 @@ def shell(catalog: Catalog, console: Console, read: Callable[[str], str] = input
     while True:
         try:
             lines.append(read(_MORE if lines else _ASK))
+            statement = "\n".join(lines).strip()
+            if statement.rstrip(";").strip() == ".quit":
+                return 0
+            if not statement.rstrip(";").strip():
+                lines = []
+            elif statement.startswith(".") or statement.endswith(";"):
+                lines = []
+                respond(catalog, console, statement)
         except EOFError:
             console.print()
             return 0
         except KeyboardInterrupt:
             lines = []
             console.print()
-            continue
-        statement = "\n".join(lines).strip()
-        if statement.rstrip(";").strip() == ".quit":
-            return 0
-        if not statement.rstrip(";").strip():
-            lines = []
-        elif statement.startswith(".") or statement.endswith(";"):
-            lines = []
-            respond(catalog, console, statement)
 
 
 def respond(catalog: Catalog, console: Console, asked: str) -> int:
@@ -81,16 +80,21 @@ def respond(catalog: Catalog, console: Console, asked: str) -> int:
 
 
 def _answer(catalog: Catalog, console: Console, statement: str) -> int:
+    cancelled = False
     with ThreadPoolExecutor(max_workers=1) as asking:
         answer = asking.submit(catalog.sql, statement)
-        try:
-            found = answer.result()
-        except KeyboardInterrupt:
-            while not answer.done():  # it may not have begun yet
-                catalog.interrupt()
-                wait([answer], _POLL)
+        while not answer.done():
+            try:
+                wait([answer], _POLL)  # a longer wait would not end: with Polars loaded, a signal starts it anew
+                if cancelled:  # again and again: it may not have begun yet
+                    catalog.interrupt()
+            except KeyboardInterrupt:
+                cancelled = True
+        if cancelled:
             console.print("cancelled")
             return 1
+        try:
+            found = answer.result()
         except _REFUSALS as error:
             console.print(f"[red]{escape(str(error))}[/]", highlight=False)
             return 1

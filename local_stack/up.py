@@ -15,7 +15,6 @@ import os
 import select
 import shutil
 import signal
-import socket
 import sys
 import time
 import urllib.error
@@ -34,7 +33,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from local_stack.process import LOOPBACK, ChildProcess, ProcessFailed, free_port, is_free, tail
+from local_stack.process import LOOPBACK, ChildProcess, ProcessFailed, free_port, is_free, listens, tail
 from local_stack.stack import BACKEND_TOPIC, CHANGES_TOPIC, ROOT, Stack, StackHeld, StackRefused, State, Stop
 from resources.settings import Settings
 
@@ -64,6 +63,7 @@ _CANCEL_SECONDS = 5.0
 _WATCH_SECONDS = 0.5
 _PLAIN_SECONDS = 5.0
 _DIRECTLY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+_SHOWN_AT = {"metrics": "/metrics", "api": "/docs"}
 _HEALTH = """{
   instance { daemonHealth { allDaemonStatuses { daemonType required healthy lastHeartbeatTime } } }
   workspaceOrError { __typename
@@ -85,6 +85,7 @@ class Options:
         registry_port: Port of the embedded schema registry, on loopback.
         metrics_port: Port of the metrics for Prometheus, on the web UI's address.
         dashboard_port: Port of the dashboard, on the web UI's address.
+        api_port: Port of the HTTP API, on the web UI's address; it is started where a token is set.
         database: Whether to start the embedded database, where the settings name no other.
         rate: Simulated events per second; 0 for none.
         simulate: Send simulated traffic to a Kafka of your own, too.
@@ -100,6 +101,7 @@ class Options:
     registry_port: int = 8081
     metrics_port: int = 9464
     dashboard_port: int = 8501
+    api_port: int = 8080
     database: bool = True
     rate: float = 2.0
     simulate: bool = False
@@ -315,6 +317,8 @@ def refuse_where_it_cannot(stack: Stack, options: Options, *, embedded: bool) ->
         (options.host, options.metrics_port, "METRICS_PORT", "the metrics"),
         (options.host, options.dashboard_port, "DASHBOARD_PORT", "the dashboard"),
     ]
+    if Settings().api_tokens:
+        wanted.append((options.host, options.api_port, "API_PORT", "the HTTP API"))
     if embedded:
         wanted.append((LOOPBACK, options.kafka_port, "KAFKA_PORT", "the broker"))
         if options.database and Settings().oltp_url is None:
@@ -421,7 +425,7 @@ class _Running:
             "start_date": state.start_date,
             "kafka_bootstrap_servers": state.kafka,
             "landing_url": given.landing_url or str(stack.landing),
-            "ui_url": given.ui_url if "ui_url" in given.model_fields_set else self._url,
+            "ui_url": given.ui_url if "ui_url" in given.model_fields_set else self._url(options.port),
         }
         if state.embedded and "canary_every" not in given.model_fields_set:  # its topics are ours to write to
             update["canary_every"] = CANARY_EVERY
@@ -455,17 +459,15 @@ class _Running:
         self._start_web(code)
         self._prepare_lake(Platform.from_settings(self._settings))
         self._await_web(web_began)
-        metrics_began = time.monotonic()
-        self._start_metrics()
-        self._start_dashboard()
+        served_began = time.monotonic()
+        self._start_served()
         self._start_daemon()
         if self._settings.oltp_url is not None and self._settings.oltp_changes_topic is not None:
             self._start_relay()
         if self._options.rate > 0 and (self._state.embedded or self._options.simulate):
             self._start_traffic()
             self._deliver()
-        self._await_metrics(metrics_began)
-        self._await_dashboard(metrics_began)
+        self._await_served(served_began)
         self._say_where(time.monotonic() - began)
 
     def _make_instance(self) -> None:
@@ -499,8 +501,8 @@ class _Running:
         self._stop_child("shop", 5)
         self._stop_child("relay", 10)
         self._stop_child("daemon", 5)
-        self._stop_child("metrics", 2)
-        self._stop_child("dashboard", 2)
+        for name in self._served:
+            self._stop_child(name, 2)
         if "code" in self._children:
             self._cancel_runs()
         self._stop_child("web", 3)
@@ -603,8 +605,7 @@ class _Running:
 
             def not_listening() -> str | None:
                 show("starting the code server")
-                with socket.socket() as probe:
-                    return None if probe.connect_ex((LOOPBACK, code_port)) == 0 else "nothing listens yet"
+                return None if listens(LOOPBACK, code_port) else "nothing listens yet"
 
             self._children["code"].await_ready(not_listening, _CODE_SECONDS)
         address = ("--host", self._options.host, "--port", str(self._options.port))
@@ -619,7 +620,7 @@ class _Running:
                 return missing
 
             self._children["web"].await_ready(not_ready, _CODE_SECONDS)
-        self._told.ready("Dagster", self._url, began)
+        self._told.ready("Dagster", self._url(self._options.port), began)
 
     def _web_lacks(self) -> str | None:
         answer = self._health()
@@ -660,35 +661,21 @@ class _Running:
             daemon.await_ready(not_ready, _READY_SECONDS)
         self._told.ready("daemon", "sensors, schedules and backfills are running", began)
 
-    def _start_metrics(self) -> None:
-        """Start the metrics' server, and do not wait for it: what loads meanwhile is the rest."""
-        where = ("--host", self._options.host, "--port", str(self._options.metrics_port))
-        self._child("metrics", sys.executable, "-m", "local_stack.cli", "metrics", *where).start()
+    def _start_served(self) -> None:
+        """Start what serves readers, and wait for none of it: what loads meanwhile is the rest."""
+        for name, port in self._served.items():
+            where = ("--host", self._options.host, "--port", str(port))
+            self._child(name, sys.executable, "-m", "local_stack.cli", name, *where).start()
 
-    def _await_metrics(self, began: float) -> None:
-        metrics = self._children["metrics"]
-        with self._told.starting("metrics"):
-            metrics.await_ready(
-                lambda: None if b"metrics on " in metrics.said() else "it does not listen yet", _READY_SECONDS
-            )
-        self._told.ready("metrics", f"http://{self._options.host}:{self._options.metrics_port}/metrics", began)
+    def _await_served(self, began: float) -> None:
+        for name, port in self._served.items():
 
-    def _start_dashboard(self) -> None:
-        """Start the dashboard, and do not wait for it."""
-        where = ("--host", self._options.host, "--port", str(self._options.dashboard_port))
-        self._child("dashboard", sys.executable, "-m", "local_stack.cli", "dashboard", *where).start()
+            def not_listening(port: int = port) -> str | None:
+                return None if listens(self._reached, port) else "it does not listen yet"
 
-    def _await_dashboard(self, began: float) -> None:
-        def not_ready() -> str | None:
-            try:
-                with _DIRECTLY.open(f"http://{self._reached}:{self._options.dashboard_port}/_stcore/health", timeout=5):
-                    return None
-            except OSError:
-                return "it does not answer yet"
-
-        with self._told.starting("dashboard"):
-            self._children["dashboard"].await_ready(not_ready, _READY_SECONDS)
-        self._told.ready("dashboard", self._dashboard_url, began)
+            with self._told.starting(name):
+                self._children[name].await_ready(not_listening, _READY_SECONDS)
+            self._told.ready(name, self._url(port, _SHOWN_AT.get(name, "")), began)
 
     def _start_traffic(self) -> None:
         from resources.kafka import KafkaSource  # noqa: PLC0415
@@ -852,12 +839,8 @@ class _Running:
 
     def _cancel_runs(self) -> None:
         """Ask Dagster to cancel the runs in progress, as a person would; give them a moment."""
-        import dagster as dg  # noqa: PLC0415
-
         with _instance(self._stack.dagster_home) as instance:
-            for run in _in_progress(instance):
-                with suppress(dg.DagsterInvariantViolationError):
-                    instance.run_launcher.terminate(run.run_id)
+            cancel_runs(instance)
             deadline = time.monotonic() + _CANCEL_SECONDS
             while _in_progress(instance) and time.monotonic() < deadline and not self._signals.hurry:
                 time.sleep(0.2)
@@ -883,8 +866,11 @@ class _Running:
     def _say_where(self, seconds: float) -> None:
         console = self._told
         console.line("")
-        console.line(f"dashboard  {self._dashboard_url}")
-        console.line(f"Dagster    {self._url}")
+        without = "not started: no token is set (HEADWATER_API_TOKENS)"
+        api = self._url(self._served["api"], _SHOWN_AT["api"]) if "api" in self._served else without
+        console.line(f"dashboard  {self._url(self._options.dashboard_port)}")
+        console.line(f"API        {api}")
+        console.line(f"Dagster    {self._url(self._options.port)}")
         console.line(f"lake       {self._settings.lake_url}")
         if self._database is not None:
             console.line(f"database   {self._database.url}")
@@ -906,16 +892,17 @@ class _Running:
             self._children[name].stop(0.1 if self._signals.hurry else grace)
 
     @property
-    def _url(self) -> str:
-        return f"http://{self._options.host}:{self._options.port}"
+    def _served(self) -> dict[str, int]:
+        """The ports of what serves readers, by the command that does; the API only where someone may ask it."""
+        always = {"metrics": self._options.metrics_port, "dashboard": self._options.dashboard_port}
+        return {**always, "api": self._options.api_port} if self._settings.api_tokens else always
 
-    @property
-    def _dashboard_url(self) -> str:
-        return f"http://{self._options.host}:{self._options.dashboard_port}"
+    def _url(self, port: int, path: str = "") -> str:
+        return f"http://{self._options.host}:{port}{path}"
 
     @property
     def _reached(self) -> str:
-        """The address that this machine reaches the web UI and the dashboard at."""
+        """The address that this machine reaches the web UI and what serves readers at."""
         return LOOPBACK if self._options.host in {"0.0.0.0", "::"} else self._options.host  # noqa: S104
 
     @property
@@ -929,6 +916,21 @@ def _instance(home: Path) -> Iterator[DagsterInstance]:
 
     with instance_of(home) as instance:
         yield instance
+
+
+def cancel_runs(instance: DagsterInstance) -> None:
+    """Ask Dagster to cancel the runs that are executed; those that have not begun are canceled at once.
+
+    Asked to cancel one that has not begun, Dagster ends its process and then calls it failed, which is an alert.
+    """
+    import dagster as dg  # noqa: PLC0415
+
+    for run in _in_progress(instance):
+        if run.status is dg.DagsterRunStatus.STARTED:
+            with suppress(dg.DagsterInvariantViolationError):
+                instance.run_launcher.terminate(run.run_id)
+        elif run.status is not dg.DagsterRunStatus.CANCELING:
+            instance.report_run_canceled(run, message="The stack was stopped before the run began.")
 
 
 def _in_progress(instance: DagsterInstance) -> Sequence[DagsterRun]:

@@ -11,7 +11,7 @@ from typing import Self
 
 from rich.console import Console
 
-from local_stack.process import LOOPBACK
+from local_stack.process import LOOPBACK, wait_for_ctrl_c
 
 
 class Webhook:
@@ -75,7 +75,7 @@ def listen(port: int, console: Console) -> int:
     try:
         with Webhook(port, show) as webhook:
             console.print(f"waiting for alerts: HEADWATER_ALERT_URLS='[\"{webhook.url}\"]'", markup=False)
-            threading.Event().wait()
+            wait_for_ctrl_c()
     except KeyboardInterrupt:
         return 0
     except OSError as error:

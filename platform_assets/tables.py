@@ -30,9 +30,9 @@ from platform_assets.gold import (
 )
 from platform_assets.gold.daily_numbers import DailyNumber, Restated, RestatedByDay
 from platform_assets.gold.metric_numbers import own_numbers
-from platform_assets.ops import alert_deliveries, computations, incidents
+from platform_assets.ops import alert_deliveries, canaries, computations, incidents
 from platform_assets.publication import Publication
-from platform_assets.quality import canaries, check_results, profiles, service_levels
+from platform_assets.quality import check_results, profiles, service_levels
 from platform_assets.silver import (
     activity_hours,
     admissions,

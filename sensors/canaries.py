@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dagster as dg
 
+from platform_assets.ops.canaries import TABLE
 from platform_assets.platform import Platform
-from platform_assets.quality.canaries import TABLE, tick
+from platform_assets.quality.end_to_end import tick
 
 
 @dg.sensor(

@@ -11,10 +11,11 @@ from platform_assets.alerts import incidents
 from platform_assets.alerts.incidents import Condition, Kind
 from platform_assets.alerts.rates import lately
 from platform_assets.alerts.watched import KAFKA, LONGEST_SEEN, OWNER, stream_node
+from platform_assets.ops import canaries
 from platform_assets.platform import Platform
-from platform_assets.quality import canaries
+from platform_assets.quality import end_to_end
 from platform_assets.streams import epochs
-from platform_assets.streams.stream import STREAMS, Stream
+from platform_assets.streams.stream import EVENT_STREAMS, STREAMS, Stream
 from resources.kafka import KafkaUnreachable
 from resources.records import ContinuityBroken, Held, Position, RecordSource, TopicMissing, check_continuity
 from resources.settings import Severity
@@ -106,38 +107,48 @@ def of_rates(platform: Platform, now: datetime) -> Iterator[Condition]:
 
 
 def of_canaries(platform: Platform, now: datetime) -> Iterator[Condition]:
-    """Events of the platform's own that take too long to gold, do not arrive, or are not sent any more."""
+    """Events of the platform's own that take too long to gold, are not sent any more, or do not arrive."""
     settings = platform.settings
     if not settings.canary_every:
         return
+    fared = {row["topic"]: row for row in end_to_end.lately(platform).iter_rows(named=True)}
+    silent_for = max(settings.canary_within, 3 * settings.canary_every)
+    for topic in end_to_end.begun(platform):
 
-    def condition(topic: str, kind: Kind, severity: Severity, title: str, seen: str, since: datetime) -> Condition:
-        return Condition(
-            cause=f"{kind.name}:{topic}",
-            kind=kind,
-            severity=severity,
-            owner=OWNER,
-            title=title,
-            seen=seen[:LONGEST_SEEN],
-            since=since,
-            path=f"/assets/{canaries.TABLE.name}",
-            asset=canaries.TABLE.name,
-            subject=canaries.TABLE.name,
-        )
+        def condition(
+            kind: Kind, severity: Severity, title: str, seen: str, since: datetime, topic: str = topic
+        ) -> Condition:
+            (stream,) = (stream for stream in EVENT_STREAMS if stream.topic(settings) == topic)
+            return Condition(
+                cause=f"{kind.name}:{topic}",
+                kind=kind,
+                severity=severity,
+                owner=OWNER,
+                title=title,
+                seen=seen[:LONGEST_SEEN],
+                since=since,
+                path=f"/assets/{canaries.TABLE.name}",
+                asset=canaries.TABLE.name,
+                subject=stream.table.name,
+                patience=timedelta(0) if topic in fared else silent_for,
+            )
 
-    for row in canaries.lately(platform).iter_rows(named=True):
-        topic, waiting = row["topic"], row["waiting_since"]
+        row = fared.get(topic, {"waiting_since": None, "taken_at": None, "reason": None, "lost": 0, "refused": 0})
+        waiting, taken = row["waiting_since"], row["taken_at"]
         if waiting is not None and now - waiting > settings.canary_within:
             title = f"events of topic {topic} do not come to gold"
             seen = f"what was sent at {waiting} cannot be read yet; {settings.canary_within} are accepted"
-            yield condition(topic, incidents.EVENTS_SLOW, "error", title, seen, waiting)
-        missing = {name: row[name] for name in ("lost", "refused", "unsent") if row[name]}
+            yield condition(incidents.EVENTS_SLOW, "error", title, seen, waiting)
+        elif taken is None or now - taken > silent_for:
+            seen = row["reason"] or "none was tried: is the sensor `canaries` on, and does it succeed?"
+            yield condition(incidents.EVENTS_SLOW, "error", f"no canary goes to topic {topic}", seen, taken or now)
+        missing = {name: row[name] for name in ("lost", "refused") if row[name]}
         if missing:
-            counted = ", ".join(f"{count} {outcome}" for outcome, count in missing.items())
+            counted = " and ".join(f"{count} {outcome}" for outcome, count in missing.items())
             title = f"{sum(missing.values())} canaries of topic {topic} did not arrive"
             severity: Severity = "critical" if "lost" in missing else "error"
             seen = f"{counted} of {row['canaries']} that were sent in an hour; the last: {row['reason']}"
-            yield condition(topic, incidents.EVENTS_LOST, severity, title, seen, now)
+            yield condition(incidents.EVENTS_LOST, severity, title, seen, now)
 
 
 def behind(held: Mapping[int, Held], position: Position | None) -> int:

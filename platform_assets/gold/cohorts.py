@@ -50,14 +50,14 @@ def number(metric: Metric, cohort: Cohort) -> DailyNumber:
     """
     wanted: set[str] = set()
     predicates, days, reads_all_firsts = [], [1], False
-    for leaf in leaves(cohort):
+    for leaf, way in zip(leaves(cohort), _ways(cohort.of), strict=True):
         if isinstance(leaf, Filter):
             wanted.add(leaf.property)
             days.append(KNOWN_FOR)
         elif told_by_firsts(leaf):
             reads_all_firsts = True
         else:
-            predicates += _of_days_alone(metric, leaf)
+            predicates += _of_days_alone(metric.at(*way), leaf)
             days.append(leaf.days or 1)
     wanted.update(reference for predicate in predicates for reference in predicate.properties)
     has_filters = any(isinstance(leaf, Filter) for leaf in leaves(cohort))
@@ -73,20 +73,24 @@ def number(metric: Metric, cohort: Cohort) -> DailyNumber:
     )
 
 
-def _of_days_alone(metric: Metric, leaf: Did | FirstDid | DidInSequence) -> list[EventPredicate]:
+def _of_days_alone(at: str, leaf: Did | FirstDid | DidInSequence) -> list[EventPredicate]:
     """The predicates of what only events tell, which are read for some days.
+
+    Args:
+        at: File and line of it.
+        leaf: What is asked.
 
     Raises:
         MetricFileError: It needs the events of all history.
     """
     if isinstance(leaf, FirstDid):
         msg = (
-            f"{metric.name}.yaml: of: first_did {leaf.first_did.label!r}: firsts are known by the event's name only; "
+            f"{at}: of: first_did {leaf.first_did.label!r}: firsts are known by the event's name only; "
             "leave where and first_ever out"
         )
         raise MetricFileError(msg)
     field, asked = ("did", [leaf.did]) if isinstance(leaf, Did) else ("sequence", list(leaf.sequence))
-    named = f"{metric.name}.yaml: of: {field} {', '.join(repr(predicate.label) for predicate in asked)}"
+    named = f"{at}: of: {field} {', '.join(repr(predicate.label) for predicate in asked)}"
     if leaf.days is None:
         known = "of all history it is known who ever did something, or (exactly: 0) never, by its name only; "
         msg = f"{named}: {known if field == 'did' else ''}say days"
@@ -95,6 +99,16 @@ def _of_days_alone(metric: Metric, leaf: Did | FirstDid | DidInSequence) -> list
         msg = f"{named}: first_ever: a day does not read all history; leave it out, or say first_did"
         raise MetricFileError(msg)
     return asked
+
+
+def _ways(of: object, way: tuple[int | str, ...] = ("of",)) -> Iterator[tuple[int | str, ...]]:
+    """The way to each of a cohort's `leaves` in its file, in their order."""
+    combination = next((name for name in ("all", "any", "none") if hasattr(of, name)), None)
+    if combination is None:
+        yield way
+        return
+    for number_of, part in enumerate(getattr(of, combination)):
+        yield from _ways(part, (*way, combination, number_of))
 
 
 def rows(reading: Reading, cohort: Cohort) -> pl.DataFrame:

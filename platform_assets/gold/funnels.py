@@ -60,9 +60,12 @@ def number(metric: Metric, funnel: Funnel) -> DailyNumber:
     predicates = [*funnel.steps, *funnel.exclusions]
     wanted = {reference for predicate in predicates for reference in predicate.properties}
     wanted |= set(funnel.breakdown.properties if funnel.breakdown is not None else ())
-    if any(predicate.first_ever for predicate in predicates):
-        msg = f"{metric.name}.yaml: first_ever: a day of a funnel does not read all history; leave it out"
-        raise MetricFileError(msg)
+    for field, asked in (("steps", funnel.steps), ("exclusions", funnel.exclusions)):
+        for number_of, predicate in enumerate(asked):
+            if predicate.first_ever:
+                at = metric.at(field, number_of, "first_ever")
+                msg = f"{at}: first_ever: a day of a funnel does not read all history; leave it out"
+                raise MetricFileError(msg)
     made, ahead = table(metric), days_of(funnel.window)
     return DailyNumber(
         table=made,

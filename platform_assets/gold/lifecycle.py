@@ -58,12 +58,13 @@ def number(metric: Metric, specification: Lifecycle) -> DailyNumber:
         MetricFileError: It asks for what days of activity cannot tell.
     """
     if specification.interval == "hour" or specification.new_by != "any_event":
+        field = "interval" if specification.interval == "hour" else "new_by"
         msg = (
-            f"{metric.name}.yaml: interval {specification.interval!r}, new_by {specification.new_by!r}: a table of "
+            f"{metric.at(field)}: interval {specification.interval!r}, new_by {specification.new_by!r}: a table of "
             "lifecycle has days, weeks or months, and whoever was seen before is not new"
         )
         raise MetricFileError(msg)
-    check_activity(metric, specification.activity)
+    check_activity(metric, "activity")
     made, longest = table(metric, specification), LONGEST[specification.interval]
     return DailyNumber(
         table=made,

@@ -26,8 +26,8 @@ def fact_columns(metric: Metric, references: Iterable[str]) -> tuple[str, ...]:
         column = reference if reference in known else reference.split(".", 1)[0]
         if column not in known:
             msg = (
-                f"{metric.name}.yaml: property {reference!r} is none of gold/fact_events; say one of its columns or "
-                "properties.<key>"
+                f"{metric.at(says=reference)}: property {reference!r} is none of gold/fact_events; say one of its "
+                "columns or properties.<key>"
             )
             raise MetricFileError(msg)
         found.add(column)
@@ -44,16 +44,19 @@ def of_names(predicates: Sequence[EventPredicate]) -> nw.Expr | None:
     return nw.col("event_name").is_in(sorted(wanted))
 
 
-def check_activity(metric: Metric, predicate: EventPredicate) -> None:
-    """Whether hours of activity can tell what a predicate asks for.
+def check_activity(metric: Metric, *fields: str) -> None:
+    """Whether hours of activity can tell what some fields of a metric, each a predicate, ask for.
 
     Raises:
         MetricFileError: They cannot.
     """
-    for reference in predicate.properties:
-        if reference not in ACTIVITY_COLUMNS:
-            msg = f"{metric.name}.yaml: property {reference!r}: activity is known by {', '.join(ACTIVITY_COLUMNS)} only"
+    for name in fields:
+        predicate: EventPredicate = getattr(metric.specification, name)
+        for reference in predicate.properties:
+            if reference not in ACTIVITY_COLUMNS:
+                at = metric.at(name, says=reference)
+                msg = f"{at}: property {reference!r}: activity is known by {', '.join(ACTIVITY_COLUMNS)} only"
+                raise MetricFileError(msg)
+        if predicate.first_ever:
+            msg = f"{metric.at(name, 'first_ever')}: first_ever: a day does not read all history; leave it out"
             raise MetricFileError(msg)
-    if predicate.first_ever:
-        msg = f"{metric.name}.yaml: first_ever: a day does not read all history; leave it out"
-        raise MetricFileError(msg)

@@ -8,6 +8,7 @@ and field, and it stands alone: the other files are read all the same (`metric_n
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import re
@@ -58,6 +59,8 @@ _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _NO_NAME = re.compile(r"[^A-Za-z0-9_]")
 _KIND = re.compile(r"^metric:\s*[\"']?(\w+)", re.MULTILINE)
 _OWNER = re.compile(r"team:\S.*|[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,7}")
+_NO_COLUMNS = ("description", "event", "name", "value")
+"""Fields in which the name of a column is more likely another word."""
 _OWN_FIELDS = ("metric", "description", "owner", "dialect")
 
 
@@ -75,6 +78,7 @@ class Metric:
         description: What it is for.
         owner: Who answers for it.
         specification: What it is.
+        node: The file as it was written, to tell lines by.
     """
 
     name: str
@@ -82,6 +86,18 @@ class Metric:
     description: str
     owner: str
     specification: Specification
+    node: yaml.Node = dataclasses.field(repr=False, compare=False)
+
+    def at(self, *path: int | str, says: str | None = None) -> str:
+        """File and line of a field, or of the deepest one on the way to it that the file has.
+
+        Args:
+            path: The way to the field.
+            says: A value of which only that is known: its line below the field, where it is there.
+        """
+        _, line, node = _placed(self.node, path)
+        found = [] if says is None else sorted(_saying(node, says))
+        return f"{self.name}.yaml:{found[0][1] if found else line}"
 
     @property
     def table_name(self) -> str:
@@ -154,8 +170,9 @@ def read(path: Path) -> Metric:
     except OSError as error:
         msg = f"{path.name}: it cannot be read: {error.strerror}"
         raise MetricFileError(msg) from error
-    except (yaml.YAMLError, ValueError) as error:  # a text that is no UTF-8, a day that no calendar has
-        msg = f"{path.name}: not YAML: {error}"
+    except (yaml.YAMLError, ValueError) as error:
+        mark = getattr(error, "problem_mark", None)  # none of a text that is no UTF-8, a day that no calendar has
+        msg = f"{path.name}{'' if mark is None else f':{mark.line + 1}'}: not YAML: {error}"
         raise MetricFileError(msg) from error
     if node is None or not isinstance(told, dict):
         msg = f"{path.name}:1: a metric is a mapping of fields, beginning with metric: {', '.join(KINDS)}"
@@ -193,7 +210,7 @@ def read(path: Path) -> Metric:
     if _OWNER.fullmatch(owner) is None:
         msg = f"{path.name}:{_placed(node, ('owner',))[1]}: owner: an address, or a team as team:growth, got {owner!r}"
         raise MetricFileError(msg)
-    return Metric(path.stem, kind, told["description"].strip(), owner, specification)
+    return Metric(path.stem, kind, told["description"].strip(), owner, specification, node)
 
 
 def kind_of(path: Path) -> str | None:
@@ -233,7 +250,7 @@ def _faults(file: str, node: yaml.Node, error: ValidationError) -> list[str]:
     for fault in faults:
         if fault["loc"] in deeper:  # a list is short of the items that are wrong
             continue
-        place, line = _placed(node, fault["loc"])
+        place, line, _ = _placed(node, fault["loc"])
         field = ".".join(map(str, place)) or "the metric"
         given = f", got {fault['input']!r}" if fault["type"] not in ("missing", "value_error") else ""
         message = fault["msg"].removeprefix("Value error, ")
@@ -241,8 +258,8 @@ def _faults(file: str, node: yaml.Node, error: ValidationError) -> list[str]:
     return list(found)
 
 
-def _placed(node: yaml.Node, path: Sequence[int | str]) -> tuple[list[int | str], int]:
-    """The parts of pydantic's path that the file has (others name members of a union), and the line of the deepest.
+def _placed(node: yaml.Node, path: Sequence[int | str]) -> tuple[list[int | str], int, yaml.Node]:
+    """The parts of pydantic's path that the file has (others name members of a union), the deepest and its line.
 
     The last part is a field that is missing, where the file does not have it.
     """
@@ -259,4 +276,16 @@ def _placed(node: yaml.Node, path: Sequence[int | str]) -> tuple[list[int | str]
             line, node = below[0].start_mark.line, below[1]
     if path and isinstance(node, yaml.MappingNode) and path[-1] not in place[-1:]:
         place.append(path[-1])
-    return place, int(line) + 1
+    return place, int(line) + 1, node
+
+
+def _saying(node: yaml.Node, value: str, of: str = "") -> Iterator[tuple[bool, int]]:
+    """The lines at which a value stands, each with whether it may well be another word there."""
+    if isinstance(node, yaml.MappingNode):
+        for key, below in node.value:
+            yield from _saying(below, value, key.value)
+    elif isinstance(node, yaml.SequenceNode):
+        for below in node.value:
+            yield from _saying(below, value, of)
+    elif node.value == value:
+        yield of in _NO_COLUMNS, node.start_mark.line + 1

@@ -61,10 +61,12 @@ class Survey:
     Attributes:
         numbers: The tables of the files that are right.
         wrong: The files that are not.
+        metrics: What the files say that are right; in the order of ``numbers``.
     """
 
     numbers: tuple[DailyNumber, ...] = ()
     wrong: tuple[WrongFile, ...] = ()
+    metrics: tuple[Metric, ...] = ()
 
     @property
     def faults(self) -> str:
@@ -74,14 +76,15 @@ class Survey:
 
 def survey(folder: Path = FOLDER) -> Survey:
     """What a folder's ``*.yaml`` have, by name: a file that is wrong keeps no other from being a metric."""
-    found: list[DailyNumber] = []
+    found: list[tuple[DailyNumber, Metric]] = []
     wrong: list[WrongFile] = []
     for path in paths(folder):
         try:
-            found.append(number(read(path)))
+            metric = read(path)
+            found.append((number(metric), metric))
         except MetricFileError as error:
             wrong.append(WrongFile(path.stem, kind_of(path), str(error)))
-    return Survey(tuple(found), tuple(wrong))
+    return Survey(tuple(made for made, _ in found), tuple(wrong), tuple(metric for _, metric in found))
 
 
 @cache

@@ -461,6 +461,7 @@ class Explanation:
         window: Its window.
         zone: The reporting timezone.
         entries: All that was said, by ``revision``: rows of the table.
+        known_by: The instant after which nothing was read; None where that is now.
     """
 
     metric: str
@@ -468,6 +469,7 @@ class Explanation:
     window: Window
     zone: ZoneInfo
     entries: pl.DataFrame
+    known_by: datetime | None = None
 
     @cached_property
     def steps(self) -> pl.DataFrame:
@@ -504,9 +506,11 @@ class Explanation:
         told = f"{name} was first published as {shown(first['value'])} ({_at(first['published_at'])})"
         moved = [row for row in self.steps.slice(1).iter_rows(named=True) if row["causes"] != ["finality"]]
         if not moved:
-            return f"{told}, and has not changed since. {_finality(last)}"
+            since = "since" if self.known_by is None else f"until {_at(self.known_by)}"
+            return f"{told}, and has not changed {since}. {_finality(last)}"
+        then = "now" if self.known_by is None else f"as known at {_at(self.known_by)}"
         steps = "; ".join(f"{_signed(row['change'])} for {_why(row)} ({_at(row['published_at'])})" for row in moved)
-        return f"{told}, then {steps}: {shown(last['value'])} now. {_finality(last)}"
+        return f"{told}, then {steps}: {shown(last['value'])} {then}. {_finality(last)}"
 
 
 def explained(platform: Platform, metric: str, window: Window, slice: str = "") -> Explanation:  # noqa: A002
@@ -547,7 +551,7 @@ def _signed(change: Decimal | None) -> str:
 
 
 def _at(instant: datetime) -> str:
-    return f"{instant:%Y-%m-%d %H:%M} UTC"
+    return f"{instant.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def _name(metric: str, window: Window, slice_text: str, zone: ZoneInfo) -> str:

@@ -62,16 +62,16 @@ def number(metric: Metric, specification: Retention) -> DailyNumber:
     """
     spec = specification
     if spec.interval == "hour" or spec.windows != "calendar" or spec.breakdown is not None:
+        field = "interval" if spec.interval == "hour" else "windows" if spec.windows != "calendar" else "breakdown"
         msg = (
-            f"{metric.name}.yaml: interval {spec.interval!r}, windows {spec.windows!r}, breakdown {spec.breakdown!r}: "
+            f"{metric.at(field)}: interval {spec.interval!r}, windows {spec.windows!r}, breakdown {spec.breakdown!r}: "
             "a table of retention has calendar days, weeks or months, without a breakdown"
         )
         raise MetricFileError(msg)
     if spec.kind == "first_time" and (spec.start.where or spec.start.first_ever):
-        msg = f"{metric.name}.yaml: start: firsts are known by the event's name only; leave where and first_ever out"
+        msg = f"{metric.at('start')}: start: firsts are known by the event's name only; leave where and first_ever out"
         raise MetricFileError(msg)
-    for predicate in (spec.start, spec.returning):
-        check_activity(metric, predicate)
+    check_activity(metric, "start", "returning")
     made, ahead = table(metric, spec), LONGEST[spec.interval] * (spec.reach + 1)
     return DailyNumber(
         table=made,

@@ -61,9 +61,9 @@ def number(metric: Metric, specification: RollingStickiness) -> DailyNumber:
     """
     spec = specification
     if spec.interval in ("hour", "minute"):
-        msg = f"{metric.name}.yaml: interval {spec.interval!r}: a table of stickiness has days, weeks or months"
+        msg = f"{metric.at('interval')}: interval {spec.interval!r}: a table of stickiness has days, weeks or months"
         raise MetricFileError(msg)
-    check_activity(metric, spec.activity)
+    check_activity(metric, "activity")
     made, longest = table(metric, spec), LONGEST[spec.interval]
     back = (spec.intervals - 1) * longest
     return DailyNumber(

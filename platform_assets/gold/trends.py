@@ -76,8 +76,8 @@ def number(metric: Metric, specification: Trend) -> DailyNumber:
     Raises:
         MetricFileError: It asks for what days do not tell, or for what facts do not have.
     """
-    for fault in _faults(specification):
-        msg = f"{metric.name}.yaml: {fault}"
+    for path, fault in _faults(specification):
+        msg = f"{metric.at(*path)}: {fault}"
         raise MetricFileError(msg)
     spec, longest = specification, LONGEST[specification.interval]
     looked_back = [one.measure.within_days or 1 for one in spec.series if isinstance(one.measure, Actors)]
@@ -140,28 +140,31 @@ def _of_buckets(reading: Reading, spec: Trend) -> Iterator[pl.DataFrame]:
         yield told.filter(pl.col("bucket") == bucket)
 
 
-def _faults(spec: Trend) -> Iterator[str]:
+def _faults(spec: Trend) -> Iterator[tuple[tuple[int | str, ...], str]]:
+    """What is wrong, each with the path to its field."""
     if spec.interval not in LONGEST or spec.interval == "hour":
-        yield f"interval {spec.interval!r}: a table of trends has days, weeks or months"
+        yield ("interval",), f"interval {spec.interval!r}: a table of trends has days, weeks or months"
     if spec.whole or spec.cumulative:
-        yield (
+        wrong = (
             f"whole {spec.whole}, cumulative {spec.cumulative}: a day does not know where a sum begins; leave them "
             "out, and add up the days"
         )
+        yield ("whole" if spec.whole else "cumulative",), wrong
     if spec.zone != ZoneInfo("UTC"):
-        yield f"zone {spec.zone.key!r}: all tables have the platform's reporting timezone; leave it out"
+        yield ("zone",), f"zone {spec.zone.key!r}: all tables have the platform's reporting timezone; leave it out"
     for at, breakdown in enumerate(spec.breakdowns):
         if breakdown.bins is not None:
-            yield f"breakdowns.{at}.bins {breakdown.bins}: every day would have other ranges; leave it out"
+            wrong = f"breakdowns.{at}.bins {breakdown.bins}: every day would have other ranges; leave it out"
+            yield ("breakdowns", at, "bins"), wrong
     for at, series in enumerate(spec.series):
         if series.events.first_ever:
-            yield f"series.{at}.events: first_ever: a day of a trend does not read all history; leave it out"
+            wrong = f"series.{at}.events: first_ever: a day of a trend does not read all history; leave it out"
+            yield ("series", at, "events", "first_ever"), wrong
         for field, column in _own_columns(series):
             if column not in (*fact_events.TABLE.schema, "person_id"):
-                yield (
-                    f"series.{at}.measure.{field} {column!r} is no column of gold/fact_events; there are "
-                    f"{', '.join(fact_events.TABLE.schema)}"
-                )
+                there = ", ".join(fact_events.TABLE.schema)
+                wrong = f"series.{at}.measure.{field} {column!r} is no column of gold/fact_events; there are {there}"
+                yield ("series", at, "measure", field), wrong
 
 
 def _own_columns(series: Series) -> Iterator[tuple[str, str]]:

@@ -32,7 +32,7 @@ from platform_assets.quality.conservation import CONSERVATIONS, Conservation, Fi
 from platform_assets.quality.evaluations import DUE, Measures, Pillar, of_newest_only, sum_of
 from platform_assets.quality.references import orphans
 from platform_assets.semantics.lateness import share_still_expected
-from platform_assets.semantics.privacy import holds_address
+from platform_assets.semantics.privacy import holds_address, may_hold_address
 from platform_assets.semantics.watermark import is_final
 from platform_assets.silver import events, outcomes, quarantine, row_changes, touched_hours
 from platform_assets.streams.stream import EVENT_STREAMS
@@ -43,8 +43,6 @@ from resources.records import in_ranges
 _SHOWN = 10
 _OF_SCHEMAS = ("schema:", "unknown_schema:", "unsupported_schema:", "not_avro:", "not_protobuf:")
 """Reasons that name a schema (`resources.wire.framing`, `resources.events`)."""
-_NO_ADDRESSES = "no_plain_addresses"
-_NO_ADDRESSES_HELD = "No text that is declared as protected holds a plain e-mail or IP address."
 _UNIQUE = "No two rows share ({})."
 _AT_ONCE = 2_000_000
 """Most rows that are judged together, so that a check of a long range stays within memory."""
@@ -409,21 +407,9 @@ def keeps_addresses_out(table: Table) -> bool:
 
 def has_no_address(platform: Platform, table: Table, window: Window) -> Verdict:
     """Whether no text of a window that may be personal holds a plain e-mail or IP address."""
-    return _without_address(_rows(platform, table, window), table)
-
-
-def whole_address_check(table: Table) -> dg.AssetChecksDefinition:
-    """The same check of a table without partitions; it judges all of it."""
-
-    def all_of_it(platform: Platform, table: Table, _: Window) -> Verdict:
-        return _without_address(platform.lake.scan(table), table)
-
-    return whole_check(Check(table, _NO_ADDRESSES, all_of_it, _NO_ADDRESSES_HELD, pillar="validity"))
-
-
-def _without_address(rows: pl.LazyFrame, table: Table) -> Verdict:
     names = [column.name for column in table.columns if column.protected]
-    told = rows.select(names).unique().collect(engine="streaming")
+    rows = _rows(platform, table, window).select(names).filter(pl.any_horizontal(map(may_hold_address, names)))
+    told = rows.unique().collect(engine="streaming")
     found = {name: int(holds_address(told[name]).sum()) for name in names}
     holding = {name: count for name, count in found.items() if count}
     total = sum(holding.values())
@@ -463,8 +449,9 @@ def has_no_bad_rows(platform: Platform, table: Table, window: Window) -> Verdict
 def is_there(platform: Platform, table: Table, window: Window) -> Verdict:
     """Whether a partition that is due exists.
 
-    A stream's partition is there when the watermark has passed it, a feed's when a file brought rows of it. A rebuilt
-    one is there when it was computed, or when silver has nothing in it.
+    A stream's partition is there when the stream has come past it, a feed's when a file brought rows of it. A rebuilt
+    one is there when it was computed, or when silver has nothing in it. How much of it may still come, which the
+    watermark waits for, is `is_complete`'s to judge.
     """
     if table.update == "landed; rebuild":
         if platform.lake.scan(table).select(pl.len()).collect().item() == 0:
@@ -474,10 +461,11 @@ def is_there(platform: Platform, table: Table, window: Window) -> Verdict:
         return Verdict(passed=rows > 0, description=told, observed=rows, least=1, unit="rows")
     if table.update != "rebuild":
         watermark = platform.watermark()
-        told = f"the watermark is at {watermark}, the partition ends at {window.end}"
         if watermark is None:
-            return Verdict(passed=False, description=told)
-        return Verdict.of_wrong(_seconds_short(window, watermark), "seconds", told)
+            return Verdict(passed=False, description=f"no event has come, the partition ends at {window.end}")
+        come = watermark + platform.settings.expected_disorder
+        told = f"the stream has come to {come}, the partition ends at {window.end}"
+        return Verdict.of_wrong(_seconds_short(window, come), "seconds", told)
     lake = platform.lake
     ledger = lake.scan(computations.TABLE).filter(
         (pl.col("table") == table.name) & (pl.col("window_start") < window.end) & (pl.col("window_end") > window.start)
@@ -524,6 +512,12 @@ def bad_rows_check(table: Table) -> Check:
     return Check(table, "no_bad_rows", has_no_bad_rows, usable, severity=warn, pillar="validity")
 
 
+def address_check(table: Table) -> Check:
+    """The check that a table holds no plain addresses."""
+    none = "No text that is declared as protected holds a plain e-mail or IP address."
+    return Check(table, "no_plain_addresses", has_no_address, none, pillar="validity")
+
+
 def references_check(table: Table) -> Check:
     """The check that warns of rows that refer to nothing: what they name may only be late."""
     there = "; ".join(reference.text for reference in table.references)
@@ -549,7 +543,8 @@ def whole_checks_of(tables: Sequence[Table]) -> list[Check]:
     """All checks of those of some tables that have no partitions, and are judged whole: of dimensions and ledgers.
 
     Types and completeness are Delta's to enforce there, which refuses the write. Keys are counted where one database
-    brings them; those of ledgers are their writers' own, and those of persons are as many as there ever were.
+    brings them; those of ledgers are their writers' own, and those of persons are as many as there ever were. For
+    addresses all of them are looked through, as only what may be one is kept in memory.
     """
     made, dimensions = [], {dimension.table.name for dimension in DIMENSIONS}
     for table in tables:
@@ -559,6 +554,8 @@ def whole_checks_of(tables: Sequence[Table]) -> list[Check]:
             made.append(
                 Check(table, "unique_key", has_unique_key, _UNIQUE.format(", ".join(table.key)), pillar="uniqueness")
             )
+        if keeps_addresses_out(table):
+            made.append(address_check(table))
         if table.references:
             made.append(references_check(table))
         made += [conservation_check(c, blocking=False) for c in CONSERVATIONS if c.table is table]
@@ -584,7 +581,7 @@ def checks_of(tables: Sequence[Table]) -> list[Check]:
         if table.partitions is None:
             continue
         if keeps_addresses_out(table):
-            made.append(Check(table, _NO_ADDRESSES, has_no_address, _NO_ADDRESSES_HELD, pillar="validity"))
+            made.append(address_check(table))
         if table.references:
             made.append(references_check(table))
         made += [conservation_check(c, blocking=guards) for c in CONSERVATIONS if c.table is table]
@@ -635,6 +632,8 @@ def _rows_of_dates(platform: Platform, table: Table, window: Window) -> int:
 
 def _rows(platform: Platform, table: Table, window: Window) -> pl.LazyFrame:
     rows = platform.lake.scan(table)
+    if table.partitions is None:
+        return rows
     if table.schema[table.window_on] == pl.Date():
         days = window.days(platform.settings.zone)
         return rows.filter(pl.col(table.window_on).is_between(days[0], days[-1]))

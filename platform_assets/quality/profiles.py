@@ -9,7 +9,7 @@ import polars as pl
 from partitions import Window, floor_hour
 from platform_assets.platform import REBUILD_AT_ONCE, Platform
 from platform_assets.restatement import stale_hours
-from platform_assets.semantics.events import CLOCK_NOISE, is_canary
+from platform_assets.semantics.events import is_canary
 from platform_assets.silver import events, outcomes, touched_hours
 from platform_assets.table import TIMESTAMP, Column, Table
 from resources.lake import retrying
@@ -65,22 +65,14 @@ TABLE = Table(
 )
 
 
-def of_outcomes(counted: pl.DataFrame, canaries: pl.DataFrame) -> pl.DataFrame:
-    """What became of the records of some hours of arrival, by topic, but for canaries.
+def of_outcomes(counted: pl.DataFrame) -> pl.DataFrame:
+    """What became of the records of some hours of arrival, by topic.
 
     Args:
-        counted: Rows of `silver/outcomes`, of whole hours of arrival.
-        canaries: Events of the platform's own that arrived in them: ``topic``, ``ingested_at``, ``occurred_at``.
+        counted: `outcomes.of_producers`, of whole hours of arrival.
     """
     by = ["hour", "subject"]
-    own = canaries.group_by(
-        "topic",
-        ingestion_hour=pl.col("ingested_at").dt.truncate("1h"),
-        event_hour=pl.col("occurred_at").dt.truncate("1h"),
-        outcome=pl.lit("silver"),
-    ).agg(records=-pl.len().cast(pl.Int64))
-    told = pl.concat([counted.select(own.columns), own]).rename({"ingestion_hour": "hour", "topic": "subject"})
-    told = told.filter(pl.col("records").sum().over(by) > 0)
+    told = counted.rename({"ingestion_hour": "hour", "topic": "subject"})
     records = told.group_by(*by, "outcome").agg(rows=pl.col("records").sum())
     records = records.with_columns(of_rows=pl.col("rows").sum().over(by), measure=pl.col("outcome"))
     in_time = pl.col("event_hour") >= pl.col("hour") - timedelta(hours=1)  # `late_arrivals.arrived_on_time`
@@ -133,11 +125,8 @@ def rebuild(platform: Platform, window: Window) -> None:
             handle = lake.open(TABLE)  # before its sources are read: a rival that read them later is a conflict
             counted = lake.open(outcomes.TABLE)
             silver = lake.open(events.TABLE, counted.transaction_version(events.FOLLOWS) or 0)
-            told = lake.scan(outcomes.TABLE, part, counted).collect()
-            near = Window(part.start - CLOCK_NOISE, part.end + CLOCK_NOISE)
-            own = lake.scan(events.TABLE, near, silver).filter(is_canary(), _arrived_in(part))
-            canaries = own.select("topic", "ingested_at", "occurred_at").collect()
-            rows = pl.concat([of_outcomes(told, canaries), of_events(lake.scan(events.TABLE, part, silver))])
+            told = outcomes.of_producers(lake, part.start, part.end, counted)
+            rows = pl.concat([of_outcomes(told), of_events(lake.scan(events.TABLE, part, silver))])
             made = lake.replace(TABLE, handle, rows, part)
             platform.record(TABLE, part, events.TABLE, silver.version(), made, rows.height)
 
@@ -181,10 +170,6 @@ def _closed_hours(platform: Platform) -> pl.DataFrame:
     since = max(first, until - HISTORY, platform.partitions.hourly.start.astimezone(UTC))
     hours = pl.datetime_range(since, until, "1h", closed="left", time_zone="UTC", eager=True)
     return pl.DataFrame({"event_hour": hours}).with_columns(silver_version=pl.lit(-1)).cast(schema)
-
-
-def _arrived_in(window: Window) -> pl.Expr:
-    return pl.col("ingested_at").is_between(window.start, window.end, closed="left")
 
 
 def _finished(counts: pl.DataFrame, source: Table) -> pl.DataFrame:

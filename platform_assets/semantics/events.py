@@ -96,7 +96,7 @@ def is_of_people() -> pl.Expr:
 
 
 CANARY = "headwater_canary"
-"""The name of the events that the platform itself sends, to see how long an event takes (`quality/canaries`)."""
+"""The name of the events that the platform itself sends, to see how long an event takes (`ops/canaries`)."""
 
 
 def is_canary() -> pl.Expr:

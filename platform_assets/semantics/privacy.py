@@ -54,6 +54,11 @@ def protected_texts(texts: pl.Series) -> pl.Series:
     return texts.clone().scatter(rows, [protected(text) for text in texts.gather(rows)])
 
 
+def may_hold_address(column: str) -> pl.Expr:
+    """Whether the texts of a column are worth the look of `holds_address`, which finds nothing in the others."""
+    return pl.col(column).str.contains(_MAY_HOLD)
+
+
 def holds_address(texts: pl.Series) -> pl.Series:
     """Whether each of some texts holds a plain address."""
     return (texts != protected_texts(texts)).fill_null(value=False)

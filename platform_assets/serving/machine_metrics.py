@@ -16,8 +16,9 @@ from prometheus_client.registry import Collector
 from platform_assets.alerts.of_streams import reach_of, streams_of
 from platform_assets.alerts.rates import lately
 from platform_assets.alerts.reconciling import pending, standing_incidents
+from platform_assets.ops.canaries import OUTCOMES
 from platform_assets.platform import Platform
-from platform_assets.quality import canaries
+from platform_assets.quality import end_to_end
 from platform_assets.table import Table
 from resources.alert_sinks import sinks
 from resources.kafka import KafkaUnreachable
@@ -126,12 +127,12 @@ class MachineMetrics(Collector):
             yield "headwater_alerts_pending", (name,), waiting
 
     def _of_canaries(self, now: datetime) -> Iterator[Sample]:
-        for row in canaries.lately(self._platform).iter_rows(named=True):
+        for row in end_to_end.lately(self._platform).iter_rows(named=True):
             topic, waiting = row["topic"], row["waiting_since"]
             for quantile, name in (("0.5", "p50"), ("0.95", "p95")):
                 if row[name] is not None:
                     yield "headwater_end_to_end_seconds", (topic, quantile), row[name]
-            for outcome in canaries.OUTCOMES:
+            for outcome in OUTCOMES:
                 yield "headwater_canaries", (topic, outcome), row[outcome]
             waited = 0.0 if waiting is None else (now - waiting).total_seconds()
             yield "headwater_canary_waiting_seconds", (topic,), waited

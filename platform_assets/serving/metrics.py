@@ -103,7 +103,7 @@ def values(
     offset: int = 0,
     every_revision: bool = False,
 ) -> pl.DataFrame:
-    """What was published of the windows that begin within a window of instants.
+    """What was published of the windows that begin within a window of instants: `COLUMNS` of `published`.
 
     Args:
         catalog: The lake.
@@ -115,9 +115,6 @@ def values(
         offset: Rows to leave out before them.
         every_revision: Every value that was published by then, instead of the last of each window and slice.
 
-    Returns:
-        `COLUMNS`, by window, slice and revision.
-
     Raises:
         UnknownMetric: The metric is not sliced by a column.
     """
@@ -126,33 +123,52 @@ def values(
             sliced = f"sliced by {', '.join(offer.slices)}" if offer.slices else "not sliced"
             msg = f"where: {offer.name} has no slices by {column!r}; it is {sliced}"
             raise UnknownMetric(msg)
-    conditions = [
+    conditions = [f"list_contains(string_split(slice, ','), $part_{number})" for number in range(len(where))]
+    parts = {f"part_{number}": slice_part(*pair) for number, pair in enumerate(where)}
+    last = "QUALIFY row_number() OVER (PARTITION BY slice, window_start ORDER BY revision DESC) = 1"
+    query = _published(COLUMNS, conditions, as_known_at)
+    return catalog.sql(
+        f"{query} {'' if every_revision else last} ORDER BY window_start, slice, revision LIMIT $limit OFFSET $offset",
+        {**_given(offer.name, window, as_known_at), **parts, "limit": limit, "offset": offset},
+    )
+
+
+def published(
+    catalog: Catalog, name: str, slice_text: str, window: Window, as_known_at: datetime | None = None
+) -> pl.DataFrame:
+    """All that was said, by an instant, of one number's windows that begin within a window of instants.
+
+    Args:
+        catalog: The lake.
+        name: Of the metric; of one that is published no more, too.
+        slice_text: As `publication.slice_text` has it; empty for the total.
+        window: The instants.
+        as_known_at: An instant, with a timezone; None for now.
+
+    Returns:
+        The columns of `gold/published_numbers`; by ``window_start``, ``revision``.
+    """
+    query = _published(("*",), ["slice = $slice"], as_known_at)
+    given = {**_given(name, window, as_known_at), "slice": slice_text}
+    return catalog.sql(f"{query} ORDER BY window_start, revision", given)
+
+
+def _published(columns: Sequence[str], conditions: Sequence[str], as_known_at: datetime | None) -> str:
+    """The rows of the ledger that were published of a metric's windows by an instant; parameters of `_given`."""
+    asked = [
         "metric = $metric",
         "window_start >= $start AND window_start < $end",
         "window_date BETWEEN $first_date AND $last_date",
+        *(["published_at <= $as_known_at"] if as_known_at is not None else []),
+        *conditions,
     ]
-    parameters: dict[str, Any] = {
-        "metric": offer.name,
-        "start": window.start,
-        "end": window.end,
-        "first_date": window.first_date,
-        "last_date": window.last_date,
-        "limit": limit,
-        "offset": offset,
-    }
-    for number, (column, value) in enumerate(where):
-        conditions.append(f"list_contains(string_split(slice, ','), $part_{number})")
-        parameters[f"part_{number}"] = slice_part(column, value)
-    if as_known_at is not None:
-        conditions.append("published_at <= $as_known_at")
-        parameters["as_known_at"] = as_known_at
-    last = "row_number() OVER (PARTITION BY slice, window_start ORDER BY revision DESC) = 1"
-    return catalog.sql(
-        f"SELECT {', '.join(COLUMNS)} FROM {_LEDGER} WHERE {' AND '.join(conditions)} "
-        f"{'' if every_revision else f'QUALIFY {last} '}"
-        "ORDER BY window_start, slice, revision LIMIT $limit OFFSET $offset",
-        parameters,
-    )
+    return f"SELECT {', '.join(columns)} FROM {_LEDGER} WHERE {' AND '.join(asked)}"
+
+
+def _given(name: str, window: Window, as_known_at: datetime | None) -> dict[str, Any]:
+    dates = {"first_date": window.first_date, "last_date": window.last_date}
+    known = {} if as_known_at is None else {"as_known_at": as_known_at}
+    return {"metric": name, "start": window.start, "end": window.end, **dates, **known}
 
 
 def window_of(first: date, last: date, zone: ZoneInfo) -> Window:

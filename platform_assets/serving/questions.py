@@ -18,13 +18,14 @@ import polars as pl
 
 from partitions import Window
 from platform_assets.gold.published_numbers import Explanation
-from platform_assets.quality.canaries import OUTCOMES
+from platform_assets.ops.canaries import OUTCOMES
 from platform_assets.semantics.calendar import bucket_of
 from platform_assets.semantics.events import CANARY, STRAGGLES_AFTER, raw_id
-from platform_assets.semantics.funnels import Funnel, attempts, furthest, summary
+from platform_assets.semantics.funnels import Funnel, Step, attempts, furthest, summary
 from platform_assets.semantics.identity import PERSONS, joined
 from platform_assets.semantics.sessions import OURS
 from platform_assets.serving.catalog import Catalog, sql_name
+from platform_assets.serving.views import PERSON, WHOSE
 from platform_assets.silver import events as silver
 from platform_assets.streams.epochs import watermark_of
 from platform_assets.table import Table
@@ -37,6 +38,9 @@ MOST_DAYS = 31
 
 MOST_ROWS = 5_000_000
 """The most events that a funnel reads that is asked on the fly."""
+
+FACT_COLUMNS = {"platform": "platform", "country": "country", "plan": "user_plan"}
+"""The columns of `gold/fact_events` by the dimension that they are: values as of the event."""
 
 UNKNOWN = "not known"
 """What a value is called that is null."""
@@ -105,7 +109,7 @@ def freshness(catalog: Catalog, now: datetime) -> Freshness:
 def end_to_end(catalog: Catalog, now: datetime) -> float | None:
     """Seconds from being sent to being readable in gold, of the newest canary of the last hour; None without one."""
     query = """
-        SELECT freshness_seconds FROM quality.canaries
+        SELECT freshness_seconds FROM ops.canaries
         WHERE sent_at > $since AND freshness_seconds IS NOT NULL ORDER BY sent_at DESC, topic LIMIT 1"""
     found = catalog.sql(query, {"since": now - _HOUR})
     return None if found.is_empty() else float(found.item())
@@ -122,7 +126,7 @@ def canaries(catalog: Catalog, now: datetime) -> pl.DataFrame:
     query = f"""
         SELECT topic, count(*) AS sent, {counts}, quantile_cont(freshness_seconds, 0.5) AS p50,
             quantile_cont(freshness_seconds, 0.95) AS p95, max(freshness_seconds) AS slowest
-        FROM quality.canaries WHERE sent_at > $since GROUP BY topic ORDER BY topic"""
+        FROM ops.canaries WHERE sent_at > $since GROUP BY topic ORDER BY topic"""
     return catalog.sql(query, {"since": now - timedelta(days=1)})
 
 
@@ -303,12 +307,9 @@ def event_names(catalog: Catalog, first: date, last: date) -> list[str]:
     return catalog.sql(query, [first, last])["event_name"].to_list()
 
 
-def values_of(catalog: Catalog, column: str, first: date, last: date) -> list[str]:
-    """The values of a column of texts of `gold/fact_events` in some UTC dates, the most frequent first."""
-    query = f"""
-        SELECT {column} AS value FROM gold.fact_events WHERE event_date BETWEEN ? AND ? AND {column} IS NOT NULL
-        GROUP BY ALL ORDER BY count(*) DESC, value LIMIT 50"""
-    return catalog.sql(query, [first, last])["value"].to_list()
+def _names(steps: Sequence[Step]) -> list[str]:
+    """The names of the events that some steps ask for."""
+    return sorted({name for step in steps for name in step.events or ()})
 
 
 def explored(
@@ -328,7 +329,7 @@ def explored(
         first: The first day that people enter on.
         last: The last one; at most `MOST_DAYS` days.
         zone: The reporting timezone.
-        only: Values of columns of facts that events must have.
+        only: Values of columns of facts that events must have, by column; `UNKNOWN` is null.
         most_rows: The most events to read.
 
     Returns:
@@ -340,29 +341,35 @@ def explored(
     if (days := (last - first).days + 1) > MOST_DAYS:
         msg = f"{days} days are asked for, and at most {MOST_DAYS} are read on the fly: choose fewer days"
         raise TooMuch(msg)
-    names = sorted({name for step in asked.steps for name in step.events or ()})
     entered = Window.of_days(first, last, zone)
     read = Window(entered.start, entered.end + asked.window)
     columns = asked.breakdown_columns
     properties = () if asked.breakdown is None else asked.breakdown.properties
     wanted = "event_date BETWEEN $first AND $last AND occurred_at >= $start AND occurred_at < $end"
-    wanted += " AND list_contains($names, event_name)"
     given: dict[str, Any] = {"first": read.first_date, "last": read.last_date, "start": read.start, "end": read.end}
-    given["names"] = names
+    if asked.order != "strict":  # there, any other event of the person ends the attempt
+        wanted += " AND list_contains($names, event_name)"
+        given["names"] = _names(asked.steps)
     for column, value in (only or {}).items():
-        wanted += f" AND {column} = ${column}"
+        wanted += f" AND coalesce({column}, '{UNKNOWN}') = ${column}"
         given[column] = value
-    rows = catalog.sql(f"SELECT count(*) AS n FROM gold.fact_events WHERE {wanted}", given).item()
+    rows = catalog.sql(f"SELECT count(*) AS n FROM gold.fact_events AS facts WHERE {wanted}", given).item()
     if rows > most_rows:
         msg = (
             f"this funnel would read {rows:,} events, and at most {most_rows:,} are read on the fly: choose fewer "
             "days, or put it into platform_assets/gold/metrics as a file (docs/metrics.md)"
         )
         raise TooMuch(msg)
-    kept = ", ".join(["raw_id", "occurred_at", "event_name", *properties])
-    facts = catalog.sql(f"SELECT {kept} FROM gold.fact_events WHERE {wanted} ORDER BY ALL", given)
-    whose = _persons_of(catalog, facts["raw_id"])
-    of_persons = joined(facts.lazy(), whose.lazy())
+    # Whoever did not begin in the days has no attempt that counts: most events need not leave DuckDB.
+    begin_with = asked.steps if asked.order == "unordered" else asked.steps[:1]
+    given |= {"begin_with": _names(begin_with), "entered": entered.end}
+    kept = ", ".join(f"facts.{name}" for name in ("occurred_at", "event_name", *properties))
+    query = f"""
+        WITH acted AS MATERIALIZED (
+            SELECT {PERSON} AS person_id, {kept} FROM gold.fact_events AS facts {WHOSE} WHERE {wanted})
+        SELECT * FROM acted WHERE person_id IN (
+            SELECT person_id FROM acted WHERE list_contains($begin_with, event_name) AND occurred_at < $entered)"""
+    of_persons = catalog.sql(query, given).lazy()
     tried = attempts(of_persons, asked, interval="day", zone=zone)
     begun = tried.filter(nw.col("bucket").is_between(bucket_of(first, "day"), bucket_of(last, "day"))).drop("bucket")
     told = summary(furthest(begun, ["person_id", *columns]), asked)
@@ -428,30 +435,18 @@ def published_slices(catalog: Catalog, metric: str, first: date, last: date) -> 
     return catalog.sql(query, [metric, first, last])["slice"].to_list()
 
 
-def published_values(catalog: Catalog, metric: str, slice_text: str, first: date, last: date) -> pl.DataFrame:
-    """What was said of a number: all rows of the ledger of windows that begin on some UTC dates.
-
-    Returns:
-        The columns of `gold/published_numbers`; by ``window_start``, ``revision``.
-    """
-    query = """
-        SELECT * FROM gold.published_numbers WHERE metric = ? AND slice = ? AND window_date BETWEEN ? AND ?
-        ORDER BY window_start, revision"""
-    return catalog.sql(query, [metric, slice_text, first, last])
-
-
-def explanations(entries: pl.DataFrame, zone: ZoneInfo) -> list[Explanation]:
-    """What was said of a number, window by window: the rows of `published_values`, each window an explanation."""
+def explanations(entries: pl.DataFrame, zone: ZoneInfo, known_by: datetime | None = None) -> list[Explanation]:
+    """What was said of a number by an instant, window by window: the rows of `metrics.published`."""
     told = []
     for (metric, sliced, start, end), rows in entries.group_by(
         "metric", "slice", "window_start", "window_end", maintain_order=True
     ):
-        told.append(Explanation(str(metric), str(sliced), Window(start, end), zone, rows))
+        told.append(Explanation(str(metric), str(sliced), Window(start, end), zone, rows, known_by))
     return told
 
 
-def restatements(catalog: Catalog, first: date, last: date) -> pl.DataFrame:
-    """How many published numbers were restated on each UTC date of the publication, by cause: ``day``, ``cause``,
+def restatements(catalog: Catalog, window: Window) -> pl.DataFrame:
+    """How many published numbers were restated within a window, on each UTC date of it, by cause: ``day``, ``cause``,
     ``changes``. A change of several causes counts in each.
     """
     query = """
@@ -460,7 +455,6 @@ def restatements(catalog: Catalog, first: date, last: date) -> pl.DataFrame:
             WHERE published_at >= $start AND published_at < $end)
         SELECT day, cause, count(*) AS changes FROM told WHERE NOT list_contains($others, cause)
         GROUP BY ALL ORDER BY day, cause"""
-    window = Window.of_days(first, last, ZoneInfo("UTC"))
     return catalog.sql(query, {"start": window.start, "end": window.end, "others": list(_NO_RESTATEMENT)})
 
 

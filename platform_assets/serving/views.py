@@ -7,14 +7,22 @@ from platform_assets.serving.catalog import View, sql_name
 from platform_assets.silver import devices, persons
 from platform_assets.table import meanings
 
+# The intervals of an id do not overlap, so a fact meets one at most.
+WHOSE = (
+    f"LEFT JOIN {sql_name(persons.TABLE)} AS whose ON whose.raw_id = facts.raw_id "
+    "AND whose.valid_from <= facts.occurred_at AND facts.occurred_at < whose.valid_to"
+)
+"""Joins to ``facts`` whose they are: `semantics.identity.joined` in SQL."""
+
+PERSON = "coalesce(whose.person_id, facts.raw_id)"
+"""The person of a fact that `WHOSE` is joined to."""
+
 
 def _joined_facts() -> View:
     """`fact_events.joined_facts` in SQL: whose the facts are, and what is known of users, products, devices today."""
     facts, device = sql_name(fact_events.TABLE), devices.DIMENSION
-    # The intervals of an id do not overlap, so a fact meets one at most.
-    is_then = "whose.valid_from <= facts.occurred_at AND facts.occurred_at < whose.valid_to"
-    joins = [f"LEFT JOIN {sql_name(persons.TABLE)} AS whose ON whose.raw_id = facts.raw_id AND {is_then}"]
-    selected = ["facts.*", "coalesce(whose.person_id, facts.raw_id) AS person_id"]
+    joins = [WHOSE]
+    selected = ["facts.*", f"{PERSON} AS person_id"]
     said = meanings(fact_events.TABLE)
     said["person_id"] = "The person whom `raw_id` belonged to at `occurred_at`; the id itself where it is nobody's."
     for join in fact_events.JOINS:

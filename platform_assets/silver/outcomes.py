@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import polars as pl
+from deltalake import DeltaTable
 
+from partitions import Window
 from platform_assets.bronze.records import COORDINATES
+from platform_assets.ops import canaries
 from platform_assets.table import TIMESTAMP, Column, Table
 from resources.lake import Lake
 
@@ -129,9 +132,32 @@ def transform(judged: Tallies, added: pl.DataFrame, removed: pl.DataFrame, silve
     )
 
 
+def of_producers(lake: Lake, since: datetime, until: datetime, counted: DeltaTable | None = None) -> pl.DataFrame:
+    """What became of the records of some hours of arrival that others sent: without canaries.
+
+    Args:
+        lake: The lake.
+        since: Start of the first hour.
+        until: End of the last one.
+        counted: The version of the table to read; the newest where None.
+
+    Returns:
+        The columns of `tally`, and ``outcome``; one row for each group of which there are records.
+    """
+    arrived = lake.scan(canaries.TABLE).filter(
+        pl.col("sent_date") >= since.date() - timedelta(days=1),
+        pl.col("ingested_at").is_between(since, until, closed="left"),
+    )
+    own = tally(arrived.select(*_GROUP[:3], "ingested_at", occurred_at="sent_at").collect())
+    own = own.with_columns(-pl.col("records"), outcome=pl.lit("silver"))
+    all_of_them = lake.scan(TABLE, Window(since, until), counted).select(own.columns).collect()
+    by = [*_GROUP, "outcome"]
+    return pl.concat([all_of_them, own]).group_by(by).agg(pl.col("records").sum()).filter(pl.col("records") > 0)
+
+
 def arrivals_since(lake: Lake, start: datetime) -> pl.DataFrame:
-    """When the events of hours from an instant on came: ``event_hour``, ``ingestion_hour``, ``events`` (signed)."""
+    """When the events of hours from an instant on came: ``event_hour``, ``ingestion_hour``, ``events``."""
     # Clocks that are ahead bring an event before its time, by minutes.
-    is_near = pl.col("ingestion_date") >= start.date() - timedelta(days=1)
-    came = lake.scan(TABLE).filter(is_near, pl.col("event_hour") >= start, outcome="silver")
-    return came.group_by("event_hour", "ingestion_hour").agg(events=pl.col("records").sum()).collect()
+    came = of_producers(lake, start - timedelta(days=1), datetime(9999, 1, 1, tzinfo=UTC))
+    came = came.filter(pl.col("event_hour") >= start, outcome="silver")
+    return came.group_by("event_hour", "ingestion_hour").agg(events=pl.col("records").sum())

@@ -20,7 +20,7 @@ from playwright.sync_api import Page, expect, sync_playwright
 
 from local_stack.process import free_port, tail
 from platform_assets.gold import live_metrics
-from platform_assets.quality import canaries
+from platform_assets.ops import canaries
 from platform_assets.semantics.events import CANARY, is_canary
 from platform_assets.silver import events
 from resources.lake import Lake

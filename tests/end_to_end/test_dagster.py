@@ -11,10 +11,12 @@ import polars as pl
 import pytest
 from dagster import AssetCheckEvaluation
 
+from partitions import Window
 from platform_assets.definitions import build_defs
 from platform_assets.gold import active_users, live_metrics, person_days
 from platform_assets.ops import computations
 from platform_assets.platform import Platform
+from platform_assets.quality.checks import is_there
 from platform_assets.silver import activity_hours, events, outcomes
 from platform_assets.tables import TABLES
 from resources.lake import Lake
@@ -225,8 +227,11 @@ def test_the_latest_due_partition_is_judged(restated: Run) -> None:
         if e.event_type_value == "ASSET_CHECK_EVALUATION" and e.event_specific_data.check_name == "latest_due_partition"  # type: ignore[union-attr]
     }
     assert seen[("gold/active_users", str(day(1)))] is True
-    # The watermark stands at 08:50: what is due of 10:00 to 11:00 has not come.
+    # The newest event is of 09:05: what is due of 10:00 to 11:00 has not come.
     assert seen[("silver/events", f"{day(0)}-10:00")] is False
+    assert not is_there(restated.platform, events.TABLE, Window.of_hour(TODAY + timedelta(hours=9))).passed
+    # The watermark, at 08:50, waits for what is out of order: freshness does not.
+    assert is_there(restated.platform, events.TABLE, Window.of_hour(TODAY + timedelta(hours=8))).passed
 
 
 def test_maintenance_changes_no_row(run: Run) -> None:

@@ -2,32 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
 from benchmarks.gold_year import declared, fill
-from local_stack.process import free_port, tail
+from benchmarks.pixel import QUIET, served
 from platform_assets.silver import events
 from resources.lake import Lake
-from resources.settings import environment_name
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser, pytest.mark.timeout(600)]
 
-ROOT = Path(__file__).parents[2]
 CHROMIUM = shutil.which("chromium")
-QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 PATHS = {"": "Now", "growth": "Growth", "retention": "Retention", "funnels": "Funnels", "experiments": "Experiments"}
 PATHS |= {"revenue": "Revenue", "why": "Why did it change", "health": "Health"}
 
@@ -42,32 +31,8 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
 @pytest.fixture(scope="module")
 def url(lake: Lake, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """What `headwater dashboard` serves."""
-    folder, port = tmp_path_factory.mktemp("var"), free_port()
-    command = [sys.executable, "-m", "local_stack.cli", "dashboard", "--var", str(folder), "--port", str(port)]
-    own = {name: value for name, value in os.environ.items() if not name.startswith(("HEADWATER_", "KAFKA_"))}
-    log, address = folder / "dashboard.log", f"http://127.0.0.1:{port}"
-    with log.open("w") as out:
-        server = subprocess.Popen(
-            command, cwd=ROOT, stdout=out, stderr=out, env={**own, environment_name("lake_url"): lake.url}
-        )
-    try:
-        deadline = time.monotonic() + 180
-        while not answers(f"{address}/_stcore/health"):
-            assert server.poll() is None, tail(log)
-            assert time.monotonic() < deadline, tail(log)
-            time.sleep(0.2)
+    with served(lake, tmp_path_factory.mktemp("var")) as address:
         yield address
-    finally:
-        server.send_signal(signal.SIGINT)
-        assert server.wait(60) is not None
-
-
-def answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=5):  # noqa: S310 - our own loopback address
-            return True
-    except (urllib.error.URLError, OSError):
-        return False
 
 
 @pytest.fixture
@@ -103,6 +68,26 @@ def test_a_link_shows_what_somebody_saw(url: str, page: Page) -> None:
     page.get_by_role("radio", name="90 days").or_(page.get_by_role("button", name="90 days")).first.click()
     page.wait_for_url("**period=90*")
     assert "by=Country" in page.url
+
+
+def test_what_was_chosen_goes_along_to_the_other_pages(url: str, page: Page) -> None:
+    page.set_viewport_size({"width": 1280, "height": 900})
+    page.goto(f"{url}/growth?country=DE&period=7+days")
+    country = page.get_by_test_id("stSelectbox").filter(has_text="Country").get_by_role("combobox")
+    expect(country).to_have_value("DE", timeout=90_000)
+    page.get_by_role("link", name="Retention").click()
+    expect(page.get_by_text("Not of country DE alone")).to_be_visible()
+    page.wait_for_function("location.pathname == '/retention' && location.search.includes('country=DE')")
+    page.get_by_role("link", name="Growth").click()
+    expect(country).to_have_value("DE")
+    page.wait_for_function("location.search.includes('period=7') && location.search.includes('country=DE')")
+
+
+def test_the_first_page_has_an_address_to_share(url: str, page: Page) -> None:
+    page.goto(f"{url}/now?platform=ios&span=2+hours")
+    platform = page.get_by_test_id("stSelectbox").filter(has_text="Platform").get_by_role("combobox")
+    expect(platform).to_have_value("ios", timeout=90_000)
+    expect(page.get_by_text("Page not found")).to_have_count(0)
 
 
 def test_what_is_committed_is_seen_without_a_reload(url: str, page: Page, lake: Lake) -> None:

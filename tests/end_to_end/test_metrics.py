@@ -224,13 +224,13 @@ def test_a_day_ripens_when_nobody_can_get_through_any_more(run: Run) -> None:
         ),
         (
             "metric: funnel\ndescription: d\nsteps: [{event: a, first_ever: true}, {event: b}]",
-            "hats.yaml: first_ever: a day",
+            "hats.yaml:3: first_ever: a day",
         ),
         (
-            "metric: funnel\ndescription: d\nsteps: [{event: b}, {event: a, where: [{property: plan, value: pro}]}]",
-            "hats.yaml: property 'plan' is none of gold/fact_events",
+            "metric: funnel\ndescription: plan\nsteps:\n- event: plan\n- where: [{property: plan, value: pro}]",
+            "hats.yaml:5: property 'plan' is none of gold/fact_events",
         ),
-        ("metric: funnel\n  description: d", "hats.yaml: not YAML"),
+        ("metric: funnel\n  description: d", "hats.yaml:2: not YAML"),
         ("metric: funnel\ndescription: d\nsteps: [{event: a}]", "hats.yaml:3: steps: a funnel has two steps or more"),
         ("metric: funnel\ndescription: d\nsteps:\n- {event: a}\n- {}", "hats.yaml:5: steps.1: says nothing; say which"),
         (

@@ -58,7 +58,7 @@ def test_the_project_has_no_wrong_file_and_every_kind_has_a_folder() -> None:
         ("checkout", WRONG.encode(), "gold/funnels/checkout", FAULT),
         ("checkout", WRONG.encode()[:-9] + b"2d\nowner: me\n", "gold/funnels/checkout", "checkout.yaml:5: owner: "),
         ("hats", b"metric: funnle\ndescription: d", "gold/metrics/hats", "hats.yaml:1: metric: 'funnle' is unknown"),
-        ("hats", b"metric: trend\n  description: d", "gold/trends/hats", "hats.yaml: not YAML"),
+        ("hats", b"metric: trend\n  description: d", "gold/trends/hats", "hats.yaml:2: not YAML"),
         ("hats", b"metric: 'trend'\ndescription: \xff", "gold/trends/hats", "hats.yaml: not YAML"),
         ("hats", b"metric: trend\ndescription: 2026-13-45", "gold/trends/hats", "hats.yaml: not YAML"),
         ("Hats v2", RIGHT.encode(), "gold/metrics/Hats_v2", "Hats v2.yaml: a metric is named by"),
@@ -66,7 +66,7 @@ def test_the_project_has_no_wrong_file_and_every_kind_has_a_folder() -> None:
             "hats",
             b"metric: lifecycle\ndescription: d\ninterval: hour",
             "gold/lifecycle/hats",
-            "hats.yaml: interval 'hour'",
+            "hats.yaml:3: interval 'hour'",
         ),
     ],
 )

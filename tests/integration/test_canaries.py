@@ -13,8 +13,9 @@ from integration.conftest import Topic
 from platform_assets.alerts.of_streams import of_canaries
 from platform_assets.bronze import client_events
 from platform_assets.gold import live_metrics
+from platform_assets.ops import canaries
 from platform_assets.platform import Platform
-from platform_assets.quality import canaries
+from platform_assets.quality import end_to_end
 from platform_assets.semantics.events import CANARY
 from platform_assets.silver import events, touched_hours
 from platform_assets.streams import epochs
@@ -46,7 +47,7 @@ class Scene:
 
     def tick(self) -> list[str]:
         """The outcomes that a tick wrote."""
-        return canaries.tick(self.platform)["outcome"].to_list()
+        return end_to_end.tick(self.platform)["outcome"].to_list()
 
     def told(self) -> dict[str, object]:
         """The one canary that there is."""
@@ -84,7 +85,7 @@ def test_a_canary_is_timed_by_the_commits_that_brought_it(scene: Scene) -> None:
     row = scene.lake.scan(events.TABLE).collect().row(0, named=True)
     assert (row["event_name"], row["is_test"], row["occurred_at"]) == (CANARY, True, told["sent_at"])
     assert (row["partition"], row["offset"]) == (told["partition"], told["offset"])
-    verdict = canaries.END_TO_END.judged(scene.platform)
+    verdict = end_to_end.END_TO_END.judged(scene.platform)
     assert verdict.passed
     assert verdict.observed == told["freshness_seconds"]
     assert scene.conditions() == []
@@ -118,13 +119,13 @@ def test_canaries_go_to_each_partition_in_turn(scene: Scene) -> None:
 
 
 def test_an_outage_of_days_leaves_a_few_that_wait(scene: Scene) -> None:
-    for _ in range(canaries.MOST_WAITING + 5):
+    for _ in range(end_to_end.MOST_WAITING + 5):
         scene.tick()
         scene.ahead += timedelta(minutes=1)
-    assert scene.lake.scan(canaries.TABLE).collect().height == canaries.MOST_WAITING
+    assert scene.lake.scan(canaries.TABLE).collect().height == end_to_end.MOST_WAITING
     scene.ahead = timedelta(0)
     scene.read()
-    assert scene.tick().count("arrived") == canaries.MOST_WAITING
+    assert scene.tick().count("arrived") == end_to_end.MOST_WAITING
 
 
 def test_nothing_is_sent_before_a_topic_was_read(tmp_path: Path, topic: Topic) -> None:
@@ -137,10 +138,30 @@ def test_one_that_waits_for_too_long_is_told_and_recovers(scene: Scene) -> None:
     scene.tick()
     assert scene.conditions() == []
     assert scene.conditions(later=timedelta(minutes=6)) == [("events_slow", "error")]
-    assert not canaries.END_TO_END.judged(scene.platform).passed
+    assert not end_to_end.END_TO_END.judged(scene.platform).passed
     scene.read()
     assert sorted(scene.tick()) == ["arrived", "waiting"]
     assert scene.conditions() == []
+
+
+def test_that_none_is_sent_any_more_is_told(scene: Scene) -> None:
+    (told,) = of_canaries(scene.platform, scene.platform.clock())
+    assert (told.kind.name, told.patience) == ("events_slow", timedelta(minutes=5)), "the first may still come"
+    scene.tick()
+    scene.read()
+    scene.tick()
+    assert scene.conditions() == []
+    assert scene.conditions(later=timedelta(minutes=6)) == [("events_slow", "error")]
+    scene.ahead += 2 * end_to_end.LATELY
+    assert not end_to_end.END_TO_END.judged(scene.platform).passed
+
+
+def test_a_topic_that_is_read_no_more_is_nobodys_alarm(scene: Scene) -> None:
+    scene.tick()
+    settings = scene.platform.settings.model_copy(update={"client_events_topic": "another"})
+    other = Platform(scene.lake, settings, clock=lambda: datetime.now(UTC) + timedelta(hours=2))
+    assert end_to_end.tick(other).is_empty()
+    assert list(of_canaries(other, other.clock())) == []
 
 
 def test_one_whose_row_is_gone_is_lost(scene: Scene) -> None:
@@ -150,8 +171,8 @@ def test_one_whose_row_is_gone_is_lost(scene: Scene) -> None:
     assert scene.tick() == ["lost"]
     assert "lacks it" in str(scene.told()["reason"])
     assert scene.conditions() == [("events_lost", "critical")]
-    assert canaries.END_TO_END.judged(scene.platform).rows_failed == 1
-    assert scene.conditions(later=canaries.LATELY) == []
+    assert end_to_end.END_TO_END.judged(scene.platform).rows_failed == 1
+    assert "events_lost" not in dict(scene.conditions(later=end_to_end.LATELY))
 
 
 def test_one_that_is_quarantined_says_why(scene: Scene) -> None:
@@ -176,7 +197,8 @@ def test_one_that_kafka_does_not_take_is_told(scene: Scene) -> None:
     scene.topic.delete()
     assert scene.tick() == ["unsent"]
     assert scene.topic.name in str(scene.told()["reason"])
-    assert scene.conditions() == [("events_lost", "error")]
+    assert scene.conditions() == [("events_slow", "error")]
+    assert not end_to_end.END_TO_END.judged(scene.platform).passed
 
 
 def test_where_logs_are_gone_it_arrived_all_the_same(scene: Scene) -> None:

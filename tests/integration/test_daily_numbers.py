@@ -286,41 +286,53 @@ def test_any_order_of_rebuilds_ends_in_the_same(run: Run, tmp_path: Path, text: 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (RETENTION + "start: {where: [{property: plan, value: pro}]}", "property 'plan': activity is known by"),
-        (RETENTION + "returning: {first_ever: true}", "first_ever: a day does not read all history"),
-        (RETENTION.replace("day", "hour"), "a table of retention has calendar days"),
+        (
+            RETENTION + "start: {where: [{property: plan, value: pro}]}",
+            "it.yaml:6: property 'plan': activity is",
+        ),
+        (RETENTION + "returning: {first_ever: true}", "it.yaml:6: first_ever: a day does not read all history"),
+        (RETENTION.replace("day", "hour"), r"it\.yaml:4: .*a table of retention has calendar days"),
         (
             FIRST_TIME.replace("order_completed", "order_completed, first_ever: true"),
-            "firsts are known by the event's name",
+            "it.yaml:7: start: firsts are known by the event's name",
         ),
-        (COHORT.replace(", days: 2", ""), r"of: did 'page_viewed': of all history .* by its name only; say days"),
-        (COHORT.replace(", days: 4", ""), "of: sequence 'page_viewed', 'order_completed': say days"),
+        (
+            COHORT.replace(", days: 2", ""),
+            r"it\.yaml:6: of: did 'page_viewed': of all history .*; say days",
+        ),
+        (COHORT.replace(", days: 4", ""), "it.yaml:8: of: sequence 'page_viewed', 'order_completed': say days"),
         (
             COHORT.replace(
                 "{did: {event: page_viewed}, at_least: 2,", "{first_did: {where: [{property: os, value: x}]},"
             ),
-            "of: first_did 'any event': firsts are known by the event's name only",
+            "it.yaml:6: of: first_did 'any event': firsts are known by the event's name only",
         ),
-        (COHORT.replace("page_viewed}, at", "page_viewed, first_ever: true}, at"), "first_ever: a day does not read"),
-        (TREND + "interval: hour", "interval 'hour': a table of trends has days, weeks or months"),
+        (
+            COHORT.replace("page_viewed}, at", "page_viewed, first_ever: true}, at"),
+            "it.yaml:6: .*first_ever: a day",
+        ),
+        (TREND + "interval: hour", "it.yaml:8: interval 'hour': a table of trends has days, weeks or months"),
         (
             TREND.replace("actors, within_days: 2", "actors") + "cumulative: true",
-            "a day does not know where a sum begins",
+            "it.yaml:8: .*a day does not know where a sum begins",
         ),
-        (TREND + "zone: Europe/Berlin", "zone 'Europe/Berlin': all tables have the platform's reporting timezone"),
-        (TREND + "breakdowns: [{property: properties.size, bins: 3}]", "breakdowns.0.bins 3"),
-        (TREND + "breakdowns: [{property: shoe}]", "property 'shoe' is none of gold/fact_events"),
-        (TREND.replace("page_viewed}", "page_viewed, first_ever: true}", 1), "series.0.events: first_ever"),
-        (TREND.replace("within_days: 2", "actor: team"), "series.1.measure.actor 'team' is no column"),
-        (STICKINESS + "interval: hour", "interval 'hour': a table of stickiness has days"),
+        (
+            TREND + "zone: Europe/Berlin",
+            "it.yaml:8: zone 'Europe/Berlin': all tables have the platform's reporting timezone",
+        ),
+        (TREND + "breakdowns: [{property: properties.size, bins: 3}]", "it.yaml:8: breakdowns.0.bins 3"),
+        (TREND + "breakdowns: [{property: shoe}]", "it.yaml:8: property 'shoe' is none of gold/fact_events"),
+        (TREND.replace("page_viewed}", "page_viewed, first_ever: true}", 1), "it.yaml:5: series.0.events: first_ever"),
+        (TREND.replace("within_days: 2", "actor: team"), "it.yaml:7: series.1.measure.actor 'team' is no column"),
+        (STICKINESS + "interval: hour", "it.yaml:5: interval 'hour': a table of stickiness has days"),
         (
             STICKINESS.replace("activity: {", "activity: {where: [{property: os, value: x}], "),
-            "property 'os': activity",
+            "it.yaml:3: property 'os': activity",
         ),
-        (LIFECYCLE.replace("day", "hour"), "a table of lifecycle has days, weeks or months"),
+        (LIFECYCLE.replace("day", "hour"), "it.yaml:3: .*a table of lifecycle has days, weeks or months"),
         (
             EXPERIMENT.replace("{event: order", "{where: [{property: vip, value: 1}], event: order"),
-            "property 'vip' is none",
+            "it.yaml:14: property 'vip' is none",
         ),
     ],
 )

@@ -14,6 +14,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from benchmarks.gold_year import fill
+from platform_assets.serving import questions
 from platform_assets.serving.dashboard import app, charts, funnels, health, layout, retention, revenue
 from platform_assets.serving.dashboard.source import opened
 from platform_assets.tables import create_tables
@@ -22,6 +23,7 @@ from resources.settings import environment_name
 
 PAGES = ("now", "growth", "retention", "funnels", "experiments", "revenue", "why", "health")
 DAYS, USERS = 40, 300
+STEPS = ("page_viewed", "app_opened")
 
 
 @pytest.fixture(scope="module")
@@ -127,6 +129,57 @@ def test_filters_come_from_the_address() -> None:
 
 
 @pytest.mark.usefixtures("filled")
+@pytest.mark.parametrize(("dimension", "value"), [("platform", "ios"), ("country", "DE"), ("plan", "not known")])
+def test_growth_is_told_of_some_people(dimension: str, value: str) -> None:
+    yesterday = datetime.now(UTC).date() - timedelta(days=1)
+    found = questions.active_users_of(opened().catalog, dimension, [value], yesterday, yesterday)
+    test = shown("growth", **{dimension: value})
+    assert figures(test)[f"DAU, {layout.day_name(yesterday)} ◐"] == f"{found['dau'].item():,}"
+    [lifecycle] = test.warning
+    assert f"Not of {dimension} `{value}` alone" in lifecycle.value
+    assert "docs/metrics.md" in lifecycle.value
+
+
+@pytest.mark.usefixtures("filled")
+def test_growth_has_no_numbers_of_two_dimensions_together() -> None:
+    for query in ({"country": "DE", "platform": "ios"}, {"country": "DE", "by": "Platform"}):
+        test = shown("growth", **query)
+        assert "not by two of them together" in test.info[0].value
+        assert not test.metric
+    assert shown("growth", country="DE", by="Country").multiselect[0].value == ["DE"]
+
+
+@pytest.mark.usefixtures("filled")
+@pytest.mark.parametrize("page", ["now", "retention", "funnels", "experiments", "revenue", "why", "health"])
+def test_numbers_that_are_not_told_by_what_was_chosen_say_so(page: str) -> None:
+    test = shown(page, country="DE")
+    assert any("Not of country `DE` alone" in box.value for box in test.warning)
+    assert test.metric
+    assert test.query_params["country"] == "DE", "and it goes on to the next page"
+    assert not any("alone" in box.value for box in shown(page, country="All").warning)
+
+
+@pytest.mark.usefixtures("filled")
+def test_people_whom_there_are_none_of_are_not_forgotten() -> None:
+    test = shown("growth", country="Atlantis")
+    assert test.selectbox(key="country").value == "Atlantis"
+    assert any("other people" in box.value for box in test.info)
+    [lifecycle] = shown("retention", country="`<b>$x$").warning
+    assert "country `&lt;b>" in lifecycle.value
+
+
+@pytest.mark.usefixtures("filled")
+def test_a_funnel_told_by_platform_is_narrowed_to_one() -> None:
+    last = datetime.now(UTC).date()
+    table = questions.metric_tables(opened().catalog, "funnels")["checkout"]
+    found = questions.funnel(opened().catalog, table, last - timedelta(days=27), last)
+    entered = found.filter(breakdown="ios", step=1)["persons"].item()
+    test = shown("funnels", platform="ios")
+    assert figures(test)["Entered ○"] == f"{entered:,}"
+    assert not test.warning
+
+
+@pytest.mark.usefixtures("filled")
 def test_days_may_be_chosen_one_by_one() -> None:
     last = datetime.now(UTC).date() - timedelta(days=20)
     test = shown("revenue", period="From – to", days=[str(last - timedelta(days=1)), str(last)])
@@ -142,8 +195,11 @@ def test_a_funnel_is_built_on_the_fly_and_has_as_many_as_were_counted_by_hand() 
     source = opened()
     newest = datetime.now(UTC).date()
     query = "SELECT count(DISTINCT raw_id) FROM gold.fact_events WHERE event_date >= ? AND event_name IN (?, ?)"
-    counted = source.catalog.sql(query, [newest - timedelta(days=6), "page_viewed", "app_opened"]).item()
+    counted = source.catalog.sql(query, [newest - timedelta(days=6), *STEPS]).item()
     assert figures(test)["Entered ○"] == f"{counted:,}"
+    test = shown("funnels", view="Build one", steps=["page_viewed", "app_opened"], order="In any order", country="DE")
+    of_germans = source.catalog.sql(f"{query} AND country = 'DE'", [newest - timedelta(days=6), *STEPS]).item()
+    assert figures(test)["Entered ○"] == f"{of_germans:,}" != f"{counted:,}"
     test = shown("funnels", view="Build one", steps=["page_viewed"])
     assert any("at least two steps" in box.value for box in test.info)
 
@@ -160,6 +216,23 @@ def test_why_tells_what_a_number_was_and_because_of_what_it_changed() -> None:
     assert "first published as 300" in test.info[0].value
     assert "late events" in test.info[0].value
     assert test.dataframe[0].value["because of"].str.contains("late events").any()
+
+
+@pytest.mark.usefixtures("filled")
+def test_why_tells_what_was_known_at_an_instant() -> None:
+    """Of each day it was said three times: 9, 18 and 27 hours after its end."""
+    day = datetime.now(UTC).date() - timedelta(days=10)
+    then = f"{day + timedelta(days=1)}T18:00"
+    days = [str(day + timedelta(days=n)) for n in (-1, 1)]
+    test = shown("why", period="From – to", days=days, window=str(day), known_at=then)
+    assert f"390 as known at {then.replace('T', ' ')} UTC" in test.info[0].value
+    table = test.dataframe[0].value
+    assert table[["window", "known then", "now"]].values.tolist() == [
+        [str(day), "390", "393"],
+        [str(day - timedelta(days=1)), "393", "393"],
+    ]
+    test = shown("why", known_at="2020-01-01T00:00")
+    assert any("a later instant" in box.value for box in test.info)
 
 
 @pytest.mark.usefixtures("filled")

@@ -18,16 +18,15 @@ from prometheus_client.registry import CollectorRegistry
 
 from platform_assets.alerts.incidents import frame, reconcile
 from platform_assets.gold import revenue
-from platform_assets.ops import alert_deliveries, incidents
+from platform_assets.ops import alert_deliveries, canaries, incidents
 from platform_assets.platform import Platform
-from platform_assets.quality import canaries
 from platform_assets.serving.machine_metrics import METRICS, MachineMetrics, metrics_table
 from platform_assets.silver import outcomes
 from resources.alert_sinks import sinks
 from resources.records import RECORD_SCHEMA, FrameSource
 from resources.settings import Settings
 from support.alerts import condition, evaluate, manner
-from support.lakes import new_lake
+from support.lakes import drain, new_lake
 
 ROOT = Path(__file__).parents[2]
 NOON = datetime(2026, 2, 10, 12, tzinfo=UTC)
@@ -127,6 +126,8 @@ def test_canaries_are_told_by_topic(platform: Platform, instance: dg.DagsterInst
         }
         for number, (outcome, seconds) in enumerate(fared)
     ]
+    assert platform.records is not None
+    drain(platform.lake, platform.records)
     platform.lake.append(canaries.TABLE, pl.DataFrame(rows, schema=canaries.TABLE.schema))
     found = scraped(platform, instance)
     assert found["headwater_end_to_end_seconds", ("client_events", "0.5")] == 3

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from zoneinfo import ZoneInfo
 
+import narwhals as nw
 import polars as pl
 import pytest
 
@@ -14,8 +16,10 @@ from partitions import Window
 from platform_assets.gold import active_users, fact_events, live_metrics, revenue
 from platform_assets.gold.published_numbers import shown
 from platform_assets.quality import check_results, service_levels
-from platform_assets.semantics.funnels import Breakdown, Funnel, Step
-from platform_assets.serving import questions
+from platform_assets.semantics.calendar import bucket_of
+from platform_assets.semantics.funnels import Breakdown, Funnel, Step, attempts, furthest, summary
+from platform_assets.semantics.identity import joined
+from platform_assets.serving import metrics, questions
 from platform_assets.serving.catalog import Catalog
 from platform_assets.silver import outcomes, persons
 from platform_assets.table import Table
@@ -154,6 +158,57 @@ def test_a_funnel_asked_on_the_fly_is_of_persons(acted: Catalog) -> None:
     assert ios["persons"].to_list() == [1, 0]
 
 
+@pytest.fixture
+def crowded(lake: Lake, catalog: Catalog) -> Catalog:
+    """Forty ids of twenty-five persons over eight days: some changed hands, some did only what no funnel asks for."""
+    chance = random.Random(7)
+    rows = [
+        {
+            "raw_id": f"{'ua'[n % 2]}:{chance.randrange(20)}",
+            "event_id": str(n),
+            "event_name": chance.choice([*STEPS, "page_viewed"]),
+            "occurred_at": (at := NOON + timedelta(minutes=30 * chance.randrange(8 * 48))),
+            "event_date": at.date(),
+            "platform": chance.choice(["ios", "web"]),
+            "country": chance.choice(["DE", None]),
+        }
+        for n in range(600)
+    ]
+    lake.append(fact_events.TABLE, filled(fact_events.TABLE, rows))
+    changes = NOON + timedelta(days=3)
+    ages = ((datetime(1970, 1, 1, tzinfo=UTC), changes, 0), (changes, datetime(9999, 12, 31, tzinfo=UTC), 5))
+    spans = [
+        {"raw_id": f"a:{k}", "person_id": f"u:{(k + moved) % 20}", "valid_from": since, "valid_to": until}
+        for k in range(15)
+        for since, until, moved in ages
+    ]
+    lake.append(persons.TABLE, filled(persons.TABLE, spans))
+    return catalog
+
+
+@pytest.mark.parametrize("only", [{}, {"platform": "ios"}, {"country": questions.UNKNOWN}])
+@pytest.mark.parametrize("order", ["ordered", "strict", "unordered"])
+def test_a_funnel_asked_on_the_fly_is_what_the_library_makes_of_all_events(
+    crowded: Catalog, order: str, only: dict[str, str]
+) -> None:
+    said = {"steps": [{"event": name} for name in STEPS], "window": "36h", "order": order}
+    funnel = Funnel.model_validate({**said, "breakdown": {"properties": ["platform"]}})
+    first, last = NOON.date() + timedelta(days=1), NOON.date() + timedelta(days=4)
+    read = Window.of_days(first, last, ZONE)
+    facts = crowded.sql("SELECT * FROM gold.fact_events").with_columns(pl.col("country").fill_null(questions.UNKNOWN))
+    facts = facts.filter(
+        pl.col("occurred_at").is_between(read.start, read.end + funnel.window, closed="left"),
+        *(pl.col(column) == value for column, value in only.items()),
+    )
+    whose = crowded.sql("SELECT raw_id, person_id, valid_from, valid_to FROM silver.persons")
+    tried = attempts(joined(facts.lazy(), whose.lazy()), funnel, interval="day")
+    begun = tried.filter(nw.col("bucket").is_between(bucket_of(first, "day"), bucket_of(last, "day"))).drop("bucket")
+    wanted = summary(furthest(begun, ["person_id", *funnel.breakdown_columns]), funnel)
+    found = questions.explored(crowded, funnel, first, last, ZONE, only)
+    assert found["persons"].sum() > 10
+    assert found.rows() == wanted.rows()
+
+
 def test_a_funnel_that_would_read_too_much_is_refused(acted: Catalog) -> None:
     funnel = Funnel(steps=tuple(Step(event=name) for name in STEPS))
     with pytest.raises(questions.TooMuch, match=r"read 5 events, and at most 4.*fewer days"):
@@ -192,7 +247,7 @@ def test_a_restated_number_is_told_with_what_it_was(tmp_path: object) -> None:
     world.compute(day, 6, 6, 6, closed)
     world.publish()
     with Catalog(world.platform.lake, tables()) as catalog:
-        entries = questions.published_values(catalog, "active_users.dau", "", day, day)
+        entries = metrics.published(catalog, "active_users.dau", "", Window.of_days(day, day, ZONE))
         (told,) = questions.explanations(entries, ZONE)
         assert "then +1 for late events" in told.sentence
         known = told.known_at(between)
@@ -200,8 +255,13 @@ def test_a_restated_number_is_told_with_what_it_was(tmp_path: object) -> None:
         assert shown(known["value"]) == "5"
         assert "active_users.dau" in questions.published_metrics(catalog, day, day)
         assert questions.published_slices(catalog, "active_users.dau", day, day) == [""]
-        restated = questions.restatements(catalog, date(2026, 1, 1), date(2026, 12, 31))
+        restated = questions.restatements(catalog, Window.of_days(date(2026, 1, 1), date(2026, 12, 31), ZONE))
         assert set(restated["cause"]) == {"late events"}
+        earlier = metrics.published(catalog, "active_users.dau", "", Window.of_days(day, day, ZONE), between)
+        (of_then,) = questions.explanations(earlier, ZONE, between)
+        assert of_then.entries.rows() == entries.head(earlier.height).rows()
+        assert of_then.sentence.startswith("active_users.dau of 2026-01-12 was first published as 5")
+        assert f"has not changed until {between:%Y-%m-%d %H:%M} UTC" in of_then.sentence
 
 
 def test_an_empty_lake_has_empty_answers(catalog: Catalog) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import os
@@ -17,7 +18,9 @@ from collections import namedtuple
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
+import dagster as dg
 import psycopg
 import pytest
 from confluent_kafka import Producer
@@ -29,7 +32,7 @@ from local_stack.broker import Broker, create_topic, free_port
 from local_stack.ends import EmbeddedSource, fetched_ends
 from local_stack.new_epoch import open_new_epoch, situation
 from local_stack.stack import MARK, Stack, StackHeld, StackRefused, State, Stop
-from local_stack.up import Interrupted, Options, Signals, _lost, _state, down, refuse_where_it_cannot
+from local_stack.up import Interrupted, Options, Signals, _lost, _state, cancel_runs, down, refuse_where_it_cannot
 from platform_assets.bronze import client_events
 from platform_assets.gold import active_users
 from platform_assets.silver import users
@@ -44,6 +47,7 @@ from resources.settings import Settings
 from support.records import TOPIC, encoded, event
 
 DAY = date(2026, 11, 20)
+TOKEN = "a-secret-of-the-test"
 
 
 @pytest.fixture(autouse=True)
@@ -63,14 +67,14 @@ def stack(tmp_path: Path) -> Stack:
 def options(stack: Stack, port: int = 0, kafka_port: int = 0, days: int = 10) -> Options:
     ports = {"port": port or free_port(), "kafka_port": kafka_port or free_port()}
     ports |= {"postgres_port": free_port(), "registry_port": free_port(), "metrics_port": free_port()}
-    ports |= {"dashboard_port": free_port()}
+    ports |= {"dashboard_port": free_port(), "api_port": free_port()}
     return Options(var=stack.var, days=days, **ports)
 
 
 # --- what it refuses
 
 
-def test_a_port_in_use_is_named_with_the_way_out(stack: Stack) -> None:
+def test_a_port_in_use_is_named_with_the_way_out(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -80,6 +84,11 @@ def test_a_port_in_use_is_named_with_the_way_out(stack: Stack) -> None:
         with pytest.raises(StackRefused, match=rf"port {port}.*broker.*make up KAFKA_PORT={port + 1}"):
             refuse_where_it_cannot(stack, options(stack, kafka_port=port), embedded=True)
         refuse_where_it_cannot(stack, options(stack, kafka_port=port), embedded=False)
+        without_a_token = dataclasses.replace(options(stack), api_port=port)
+        refuse_where_it_cannot(stack, without_a_token, embedded=True)
+        monkeypatch.setenv("HEADWATER_API_TOKENS", json.dumps([TOKEN]))
+        with pytest.raises(StackRefused, match=rf"port {port}.*HTTP API.*make up API_PORT={port + 1}"):
+            refuse_where_it_cannot(stack, without_a_token, embedded=True)
 
 
 def test_too_little_disk_and_another_python_are_named(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,6 +169,22 @@ def test_the_first_signal_stops_and_the_second_hurries() -> None:
     finally:
         for number, handler in zip((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), before, strict=True):
             signal.signal(number, handler)
+
+
+def test_a_run_that_has_not_begun_is_canceled_and_not_called_failed() -> None:
+    @dg.op
+    def never() -> None: ...
+
+    @dg.job
+    def idle() -> None:
+        never()
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        run_id = instance.create_run_for_job(idle, status=dg.DagsterRunStatus.STARTING).run_id
+        cancel_runs(instance)
+        run = instance.get_run_by_id(run_id)
+        assert run is not None
+        assert run.status is dg.DagsterRunStatus.CANCELED
 
 
 def test_down_with_nothing_up_says_so(stack: Stack) -> None:
@@ -315,7 +340,8 @@ class Up:
         command = [sys.executable, "-m", "local_stack.cli", "up", "--var", str(stack.var), "--days", str(days)]
         ports = ["--port", str(port), "--kafka-port", str(kafka_port), "--postgres-port", str(free_port())]
         ports += ["--registry-port", str(free_port()), "--metrics-port", str(free_port())]
-        ports += ["--dashboard-port", str(free_port())]
+        self.api_port = free_port()
+        ports += ["--dashboard-port", str(free_port()), "--api-port", str(self.api_port)]
         with self.said.open("wb") as said:
             self.process = subprocess.Popen(
                 [*command, *ports, "--persons", "300"], stdout=said, stderr=subprocess.STDOUT, start_new_session=True
@@ -364,15 +390,31 @@ class TestTheWhole:
 
     pytestmark = WHOLE
 
-    def test_it_starts_with_a_history_stops_and_goes_on_where_it_was(self, stack: Stack) -> None:
+    def test_it_starts_with_a_history_stops_and_goes_on_where_it_was(
+        self, stack: Stack, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         port, kafka_port = free_port(), free_port()
+        monkeypatch.setenv("HEADWATER_API_TOKENS", json.dumps([TOKEN]))
         first = Up(stack, port, kafka_port)
         second = None
         try:
             said = first.await_up()
-            for name in ("database", "broker", "lake", "Dagster", "daemon", "relay", "traffic"):
+            for name in (
+                "database",
+                "broker",
+                "lake",
+                "Dagster",
+                "daemon",
+                "relay",
+                "traffic",
+                "metrics",
+                "dashboard",
+                "api",
+            ):
                 assert re.search(rf"^{name} +ready ", said, re.MULTILINE), said
             assert f"http://127.0.0.1:{port}" in said
+            assert re.search(rf"^API +http://127.0.0.1:{first.api_port}/docs$", said, re.MULTILINE), said
+            assert published_metrics(first.api_port) >= {"active_users.dau"}
             lake = Lake(str(stack.lake))
             days = lake.scan(active_users.TABLE).sort("day").collect()
             assert days.height == 2
@@ -392,8 +434,10 @@ class TestTheWhole:
             records = sum(stop.read.values())
             assert lake.scan(client_events.TABLE).collect().height == records
 
+            monkeypatch.delenv("HEADWATER_API_TOKENS")
             second = Up(stack, port, kafka_port)
             said = second.await_up()
+            assert "API        not started: no token is set (HEADWATER_API_TOKENS)" in said
             assert f"nothing was lost: all {records:,} records of epoch 1 had been read" in said
             assert f"epoch 2 of {TOPIC}" in said
             await_read(lake, epoch=2)
@@ -466,9 +510,21 @@ def partitions_in_the_ui(port: int, asset: str) -> set[str]:
     query = f"{{ assetNodes(assetKeys: [{{path: {path}}}]) {{ assetMaterializations {{ partition }} }} }}"
     body = json.dumps({"query": query}).encode()
     request = urllib.request.Request(f"http://127.0.0.1:{port}/graphql", body, {"Content-Type": "application/json"})
+    [node] = answer_to(request)["data"]["assetNodes"]
+    return {materialization["partition"] for materialization in node["assetMaterializations"]}
+
+
+def published_metrics(port: int) -> set[str]:
+    """The metrics that the HTTP API says it has."""
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}/v1/metrics", headers={"Authorization": f"Bearer {TOKEN}"}
+    )
+    return {metric["name"] for metric in answer_to(request)["metrics"]}
+
+
+def answer_to(request: urllib.request.Request) -> Any:
     with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=30) as answer:
-        [node] = json.load(answer)["data"]["assetNodes"]
-        return {materialization["partition"] for materialization in node["assetMaterializations"]}
+        return json.load(answer)
 
 
 def end(stack: Stack, *started: Up | None) -> None:

@@ -24,6 +24,7 @@ from polars.testing import assert_frame_equal
 
 from partitions import Window
 from platform_assets.gold import live_metrics
+from platform_assets.ops import canaries
 from platform_assets.platform import Platform
 from platform_assets.quality import profiles
 from platform_assets.semantics.events import CANARY, is_canary
@@ -76,6 +77,7 @@ def event_values(draw: st.DrawFn) -> tuple[float, bytes]:
         "properties": draw(st.sampled_from([None, {}, {"n": 1}])),
     }
     if draw(st.integers(0, 7)) == 0:
+        event_id = f"own-{event_id}"
         fields |= {"event_name": CANARY, "is_test": True}
     broken: dict[str, Any] = draw(
         st.sampled_from(
@@ -314,11 +316,13 @@ def test_canaries_leave_everything_else_as_it_is(records: list[Record]) -> None:
 
 
 def profiled(lake: Lake) -> list[tuple[Any, ...]]:
-    """What the profiles say of silver and of its topics, but for what was refused: canaries may be, too."""
+    """What is told of silver, and of what its topics brought, but for what was refused: canaries may be, too."""
     silver = lake.scan(events.TABLE)
-    own = silver.filter(is_canary()).collect()
-    of_topics = profiles.of_outcomes(lake.scan(outcomes.TABLE).collect(), own).filter(
-        pl.col("measure").is_in(["silver", "late"])
+    own = silver.filter(is_canary()).select(*COORDINATES, "ingested_at", sent_at="occurred_at").collect()
+    told = own.with_columns(outcome=pl.lit("arrived"), sent_date=pl.col("sent_at").dt.date())
+    lake.append(
+        canaries.TABLE, pl.concat([canaries.TABLE.empty(), told], how="diagonal").select(canaries.TABLE.schema.names())
     )
-    told = pl.concat([of_topics, profiles.of_events(silver)])
-    return sorted(told.filter(pl.col("rows") > 0).drop("of_rows").rows(), key=repr)
+    counted = outcomes.of_producers(lake, WORLD.start, WORLD.end).filter(outcome="silver")
+    rows = [*profiles.of_outcomes(counted).rows(), *profiles.of_events(silver).rows()]
+    return sorted([*rows, *outcomes.arrivals_since(lake, WORLD.start).rows()], key=repr)

@@ -17,6 +17,7 @@ from deltalake import DeltaTable
 from partitions import Window
 from platform_assets.bronze import backend_logs, client_events, dead_letters, oltp_changes, schemas
 from platform_assets.gold import live_metrics
+from platform_assets.ops import canaries
 from platform_assets.semantics.events import CANARY
 from platform_assets.silver import admissions, events, late_arrivals, outcomes, quarantine, touched_hours
 from platform_assets.silver.judgement import Rules
@@ -56,7 +57,8 @@ def new_lake(folder: Path) -> Lake:
     """A lake with all tables of the stream, empty."""
     lake = Lake(str(folder))
     # What both streams refuse is in the same tables: a rebuild of those looks into both.
-    for table in (*STREAM_TABLES, backend_logs.TABLE, oltp_changes.TABLE, schemas.TABLE, admissions.TABLE):
+    others = (backend_logs.TABLE, oltp_changes.TABLE, schemas.TABLE, admissions.TABLE, canaries.TABLE)
+    for table in (*STREAM_TABLES, *others):
         lake.create(table)
     return lake
 

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from functools import reduce
+from importlib.resources import files
+from operator import getitem
 from pathlib import Path
 
+import jsonschema
 import polars as pl
 import pytest
+from open_data_contract_standard.model import OpenDataContractStandard
 
 from local_stack.contracts import FOLDER, compared, written
-from local_stack.stack import StackRefused
+from local_stack.stack import ROOT, StackRefused
 from platform_assets.contracts import breaking, document, odcs, parsed
 from platform_assets.gold import conversions, fact_events
 from platform_assets.silver import events, orders
@@ -50,6 +56,12 @@ SALES = replace(
     cluster_by=("sale_id",),
     references=(Reference(("buyer_id",), USERS, share=0.1),),
 )
+
+COMMITTED = sorted((ROOT / FOLDER).rglob("*.yaml"))
+STANDARD = jsonschema.Draft201909Validator(
+    json.loads(files("open_data_contract_standard").joinpath("schema.json").read_text(encoding="utf-8"))
+)
+"""The standard's own schema, as its readers' package has it: it refuses fields that the standard has none of."""
 
 
 def with_column(name: str, **changes: object) -> Table:
@@ -101,6 +113,44 @@ def test_every_table_has_a_contract_that_reads_back_as_it_was_written() -> None:
         contract = odcs(table)
         assert parsed(document(contract)) == contract, table.name
     assert {q["id"] for q in odcs(fact_events.TABLE)["schema"][0]["quality"]} == {"unique_key", "conservation"}
+
+
+@pytest.mark.parametrize("file", COMMITTED, ids=lambda file: str(file.relative_to(ROOT / FOLDER)))
+def test_a_reader_of_the_standard_accepts_each_committed_contract_whole(file: Path) -> None:
+    contract = parsed(file.read_bytes())
+    STANDARD.validate(contract)
+    read = OpenDataContractStandard.from_file(str(file))
+    assert read.model_dump(exclude_unset=True, by_alias=True) == contract  # a field that it has none of, it drops
+
+
+def test_there_are_contracts_to_read() -> None:
+    assert len(COMMITTED) >= len(tables())
+    STANDARD.validate(odcs(SALES))
+
+
+@pytest.mark.parametrize(
+    ("where", "value", "told"),
+    [
+        (("owner",), "we", "'owner' was unexpected"),
+        (("schema", 0, "grain"), "day", "'grain' was unexpected"),
+        (("schema", 0, "properties", 0, "unit"), "EUR", "'unit' was unexpected"),
+        (("schema", 0, "properties", 0, "logicalType"), "text", "'text' is not one of"),
+        (("schema", 0, "properties", 0, "required"), "yes", "'yes' is not of type 'boolean'"),
+        (("schema", 0, "properties", 0, "primaryKeyPosition"), "first", "'first' is not of type 'integer'"),
+        (("schema", 0, "quality", 0, "metric"), "duplicates", "'duplicates' is not one of"),
+        (("schema", 0, "relationships", 0, "from"), "buyer id", "'buyer id' is not valid"),
+        (("slaProperties", 0, "deadline"), 6, "'deadline' was unexpected"),
+        (("apiVersion",), "v9.0.0", "'v9.0.0' is not one of"),
+        (("version",), 1, "1 is not of type 'string'"),
+        (("id",), None, "None is not of type 'string'"),
+    ],
+)
+def test_a_damaged_contract_is_refused(where: tuple[str | int, ...], value: object, told: str) -> None:
+    contract = odcs(SALES)
+    *way, last = where
+    reduce(getitem, way, contract)[last] = value  # type: ignore[index, arg-type]
+    with pytest.raises(jsonschema.ValidationError, match=told):
+        STANDARD.validate(contract)
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,14 @@ _ICON = Path(__file__).with_name("icon.svg")
 def main() -> None:
     """Show the page that the address names."""
     st.set_page_config(page_title="Headwater", page_icon=str(_ICON), layout="wide")
+    first = st.Page(now.show, title="Now", icon=":material/bolt:", default=True)
+
+    def lead_to_first() -> None:
+        st.switch_page(first, query_params=st.query_params.to_dict())
+
     pages = [
-        st.Page(now.show, title="Now", icon=":material/bolt:", url_path="now", default=True),
+        first,
+        st.Page(lead_to_first, title="Now", url_path="now", visibility="hidden"),  # the first page's own address is /
         st.Page(growth.show, title="Growth", icon=":material/trending_up:", url_path="growth"),
         st.Page(retention.show, title="Retention", icon=":material/replay:", url_path="retention"),
         st.Page(funnels.show, title="Funnels", icon=":material/filter_alt:", url_path="funnels"),

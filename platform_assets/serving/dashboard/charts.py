@@ -18,14 +18,14 @@ import streamlit as st
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 """Okabe and Ito's colours, without black and yellow, which one of the two backgrounds swallows."""
 
-GREY = "#8a8f98"
+GREY = "#787e88"
 STATE_NAMES = ("final", "closed", "open")
-LEGEND = alt.Legend(orient="bottom", title=None, columns=3, labelLimit=140)
 
 _HEIGHT = 300
 _DASHES = [[1, 0], [6, 4], [2, 3]]
 _OPACITIES = [1.0, 1.0, 0.45]
-_FEW_DAYS = 45
+_FEW_DAYS, _MANY_DAYS = 45, 120
+_LONG_NAME = 12
 _STATE_LEGEND = alt.Legend(
     orient="top", title=None, symbolStrokeColor=GREY, symbolType="stroke", symbolSize=400, columns=3
 )
@@ -72,9 +72,9 @@ def lines(
     """
     x, y = _days(frame), _quantity(value, title, number)
     scale = colours(order)
-    colour = alt.Color(f"{series}:N", scale=scale, legend=LEGEND if len(order) > 1 else None)
+    colour = alt.Color(f"{series}:N", scale=scale, legend=legend(order))
     states = alt.Scale(domain=list(STATE_NAMES), range=_DASHES)
-    legend = None if (frame["state"] == "final").all() else _STATE_LEGEND
+    of_states = None if (frame["state"] == "final").all() else _STATE_LEGEND
     drawn = (
         alt.Chart(_joined(frame, series))
         .mark_line(strokeWidth=2.2)
@@ -82,7 +82,7 @@ def lines(
             x=x,
             y=y,
             color=colour,
-            strokeDash=alt.StrokeDash("state:N", scale=states, legend=legend, sort=None),
+            strokeDash=alt.StrokeDash("state:N", scale=states, legend=of_states, sort=None),
             detail=f"{series}:N",
         )
     )
@@ -121,11 +121,11 @@ def stacked(
     tooltip = _of_day(series, value, title, number)
     chart: alt.Chart = (
         alt.Chart(placed)
-        .mark_bar(size=max(2, min(24, round(560 / max(1, frame["day"].n_unique())))))
+        .mark_bar(width={"band": _width(frame["day"].n_unique())})
         .encode(
-            x=_days(frame, form),
+            x=_bands(frame, form),
             y=_quantity(value, title, number, stack="zero"),
-            color=alt.Color(f"{series}:N", scale=colours(order), legend=LEGEND if len(order) > 1 else None),
+            color=alt.Color(f"{series}:N", scale=colours(order), legend=legend(order)),
             order=alt.Order("place:Q"),
             tooltip=tooltip,
         )
@@ -159,7 +159,7 @@ def minutes(frame: pl.DataFrame, first: datetime, last: datetime, order: Sequenc
             x2="until:T",
             y=_quantity("top", "events a minute", ",d"),
             y2="bottom:Q",
-            color=alt.Color("platform:N", scale=colours(order), legend=LEGEND),
+            color=alt.Color("platform:N", scale=colours(order), legend=legend(order)),
             tooltip=[
                 alt.Tooltip("minute:T", title="minute", format="%H:%M"),
                 alt.Tooltip("platform:N"),
@@ -170,7 +170,9 @@ def minutes(frame: pl.DataFrame, first: datetime, last: datetime, order: Sequenc
     return chart
 
 
-def ranked(frame: pl.DataFrame, name: str, value: str, title: str, marked: Collection[str] = ()) -> alt.LayerChart:
+def ranked(
+    frame: pl.DataFrame, name: str, value: str, title: str, marked: Collection[str] = (), number: str = ",d"
+) -> alt.LayerChart:
     """Values by name, in the order of the rows, each written at its bar.
 
     Args:
@@ -179,6 +181,7 @@ def ranked(frame: pl.DataFrame, name: str, value: str, title: str, marked: Colle
         value: Column of the value.
         title: Of the value.
         marked: Names that stand out.
+        number: How values are written.
     """
     is_marked = alt.FieldOneOfPredicate(field=name, oneOf=list(marked))
     greatest = float(frame.select(pl.col(value).max()).item() or 1)
@@ -187,15 +190,23 @@ def ranked(frame: pl.DataFrame, name: str, value: str, title: str, marked: Colle
     base = alt.Chart(frame).encode(x=x, y=y)
     bars = base.mark_bar(height={"band": 0.7}).encode(
         color=alt.condition(is_marked, alt.value(PALETTE[1]), alt.value(PALETTE[0])),
-        tooltip=[alt.Tooltip(f"{name}:N", title=" "), alt.Tooltip(f"{value}:Q", title=title, format=",d")],
+        tooltip=[alt.Tooltip(f"{name}:N", title=" "), alt.Tooltip(f"{value}:Q", title=title, format=number)],
     )
-    written = base.mark_text(align="left", dx=4, color=GREY).encode(text=alt.Text(f"{value}:Q", format=",d"))
+    written = base.mark_text(align="left", dx=4, color=GREY).encode(text=alt.Text(f"{value}:Q", format=number))
     return over(bars, written)
 
 
 def grouped(column: str) -> pl.Expr:
     """Counts as texts, with a sign between thousands."""
     return pl.col(column).map_elements(lambda number: f"{number:,}", return_dtype=pl.String)
+
+
+def legend(order: Sequence[str]) -> alt.Legend | None:
+    """The legend of some values, as wide as a phone; None where there is but one."""
+    if len(order) < 2:
+        return None
+    columns = 2 if max(map(len, order)) > _LONG_NAME else 3
+    return alt.Legend(orient="bottom", title=None, columns=columns, labelLimit=130, offset=4, symbolOpacity=1)
 
 
 def colours(order: Sequence[str]) -> alt.Scale:
@@ -235,11 +246,36 @@ def _moment(instant: datetime) -> alt.DateTime:
     )
 
 
-def _days(frame: pl.DataFrame, form: str | None = None) -> alt.X:
+def _days(frame: pl.DataFrame) -> alt.X:
     """The axis of days: no tick between two of them."""
     days = frame["day"].unique().sort()
-    form = form or ("%b %Y" if len(days) > 120 else "%-d %b")
-    axis = alt.Axis(format=form, labelOverlap=True, tickCount=7, grid=False)
+    axis = alt.Axis(format=_form(days), labelOverlap=True, tickCount=7, grid=False)
     if len(days) <= 8:
         axis.values = [_moment(day) for day in days]
     return alt.X("day:T", title=None, axis=axis, scale=alt.Scale(padding=20))
+
+
+def _bands(frame: pl.DataFrame, form: str | None) -> alt.X:
+    """The axis of days that have a bar each, however wide the page is; about five of them are named."""
+    days = frame["day"].unique().sort()
+    named = days.filter(days.dt.day() == 1) if len(days) > _MANY_DAYS else days.gather_every(max(1, len(days) // 5))
+    axis = alt.Axis(
+        format=form or _form(days),
+        formatType="time",
+        values=[_moment(day) for day in named],
+        labelAngle=0,
+        labelOverlap="greedy",
+        labelSeparation=8,
+        grid=False,
+        ticks=False,
+    )
+    return alt.X("day:O", timeUnit="yearmonthdate", title=None, axis=axis)
+
+
+def _width(bars: int) -> float:
+    """Of each of some bars, as a share of the place that it has: few are slender, many touch."""
+    return 1.0 if bars > _MANY_DAYS else min(0.75, 0.1 * bars)
+
+
+def _form(days: pl.Series) -> str:
+    return "%b %Y" if len(days) > _MANY_DAYS else "%-d %b"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import altair as alt
 import polars as pl
 
-from platform_assets.serving.dashboard.charts import GREY, LEGEND, PALETTE, colours, grouped, over
+from platform_assets.serving.dashboard.charts import GREY, PALETTE, colours, grouped, legend, over
 
 
 def steps(frame: pl.DataFrame, series: str, order: Sequence[str]) -> alt.LayerChart:
@@ -27,7 +27,7 @@ def steps(frame: pl.DataFrame, series: str, order: Sequence[str]) -> alt.LayerCh
     )
     base = alt.Chart(frame.with_columns(written=written)).encode(x=x, y=y, yOffset=offset)
     bars = base.mark_bar().encode(
-        color=alt.Color(f"{series}:N", scale=colours(order), legend=LEGEND if len(order) > 1 else None),
+        color=alt.Color(f"{series}:N", scale=colours(order), legend=legend(order)),
         tooltip=[
             alt.Tooltip("label:N", title="step"),
             alt.Tooltip(f"{series}:N", title=" "),
@@ -46,8 +46,13 @@ def cells(frame: pl.DataFrame, cohorts: Sequence[str]) -> alt.LayerChart:
         frame: ``cohort`` (a label), ``interval``, ``share``, ``persons``, ``cohort_size``, ``is_complete``, ``state``.
         cohorts: The labels in order.
     """
-    x = alt.X("interval:O", title="intervals since the start", axis=alt.Axis(orient="top", labelAngle=0, ticks=False))
-    y = alt.Y("cohort:N", sort=list(cohorts), title=None, axis=alt.Axis(ticks=False, labelLimit=150, domain=False))
+    x = alt.X(
+        "interval:O",
+        title="intervals since the start",
+        axis=alt.Axis(orient="top", labelAngle=0, labelFlush=False, ticks=False),
+    )
+    sides = alt.Axis(ticks=False, labelLimit=150, labelFlush=False, domain=False)
+    y = alt.Y("cohort:N", sort=list(cohorts), title=None, axis=sides)
     tooltip = [
         alt.Tooltip("cohort:N", title="cohort"),
         alt.Tooltip("interval:O"),
@@ -95,7 +100,7 @@ def lift_by_day(frame: pl.DataFrame) -> alt.LayerChart:
         frame: ``day`` (naive), ``name``, ``lift``, ``lift_low``, ``lift_high``.
     """
     order = frame["name"].unique(maintain_order=True).to_list()
-    colour = alt.Color("name:N", scale=colours(order), legend=LEGEND if len(order) > 1 else None)
+    colour = alt.Color("name:N", scale=colours(order), legend=legend(order))
     x = alt.X("day:T", title=None, axis=alt.Axis(format="%-d %b", tickCount=7, labelOverlap=True, grid=False))
     y = alt.Y("lift_low:Q", title="relative lift", axis=alt.Axis(format="+.0%", tickCount=5))
     base = alt.Chart(frame).encode(x=x, color=colour)
@@ -113,8 +118,9 @@ def published(frame: pl.DataFrame) -> alt.LayerChart:
     Args:
         frame: ``published_at`` (naive), ``value``, ``why``.
     """
-    x = alt.X("published_at:T", title="published", axis=alt.Axis(format="%-d %b %H:%M", tickCount=4, labelOverlap=True))
-    y = alt.Y("value:Q", title=None, scale=alt.Scale(zero=False), axis=alt.Axis(format=",.12~g", tickCount=5))
+    axis = alt.Axis(format="%-d %b %H:%M", tickCount=4, labelOverlap=True)
+    x = alt.X("published_at:T", title="published", axis=axis, scale=alt.Scale(padding=20))
+    y = alt.Y("value:Q", title="value", scale=alt.Scale(zero=False), axis=alt.Axis(format=",.12~g", tickCount=5))
     base = alt.Chart(frame).encode(x=x, y=y)
     dots = base.mark_point(size=70, filled=True, opacity=1, color=PALETTE[1]).encode(
         tooltip=[

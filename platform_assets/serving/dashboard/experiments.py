@@ -37,6 +37,10 @@ def _body(source: Source) -> None:
         chosen = filters.one_of("Experiment", list(offered), "experiment", named=filters.readable)
         _, last = filters.days(source)
     st.caption(beginning(offered[chosen].description))
+    filters.of_everybody(
+        "results have no slices. To look at some people only, declare an experiment whose `exposure` has `where` "
+        "(docs/metrics.md); it is then offered here."
+    )
     rows = questions.experiment(source.catalog, offered[chosen], last)
     if rows.is_empty():
         msg = f"Nobody was exposed by {last} yet: results come a day after the first exposure."

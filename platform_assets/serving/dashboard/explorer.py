@@ -18,7 +18,6 @@ from platform_assets.serving.dashboard.source import Source
 
 _WINDOWS = {"1h": "1 hour", "1d": "1 day", "7d": "7 days", "14d": "14 days", "30d": "30 days"}
 _ORDERS = {"ordered": "In order", "strict": "One right after another", "unordered": "In any order"}
-_COLUMNS = {"platform": "Platform", "country": "Country", "user_plan": "Plan"}
 _MOST_STEPS = 8
 _FIRST_STEPS = ("product_viewed", "checkout_started", "order_completed")
 
@@ -26,9 +25,11 @@ _FIRST_STEPS = ("product_viewed", "checkout_started", "order_completed")
 def body(source: Source) -> None:
     """The widgets, and the answer to what they say."""
     st.caption("Choose the steps in their order. Each person counts once, with the attempt that got furthest.")
-    first, last = filters.days(source, default="7d", longest=28)
+    with st.container(horizontal=True):
+        first, last = filters.days(source, default="7d", longest=28)
+        people = filters.people(source, first, last)
     asked, split = _asked(source, first, last)
-    only = _filtered(source, first, last)
+    only = {questions.FACT_COLUMNS[dimension]: value for dimension, value in people.items()}
     found = questions.explored(source.catalog, asked, first, last, source.zone, only)
     if found.is_empty() or not found["persons"].sum():
         msg = "Nobody took the first step in these days: choose other days, another first step, or fewer filters."
@@ -52,29 +53,23 @@ def _asked(source: Source, first: date, last: date) -> tuple[Funnel, bool]:
     with st.container(horizontal=True):
         window = filters.one_of("Within", list(_WINDOWS), "within", named=_WINDOWS.__getitem__, default="7d")
         order = filters.one_of("Steps are taken", list(_ORDERS), "order", named=_ORDERS.__getitem__)
-        by = filters.one_of("Break down by", ["all", *_COLUMNS], "break", named=lambda c: _COLUMNS.get(c, "Nothing"))
+        by = filters.one_of(
+            "Break down by",
+            ["all", *questions.FACT_COLUMNS],
+            "break",
+            named=lambda n: "Nothing" if n == "all" else n.capitalize(),
+        )
     if len(chosen) < 2:
         msg = "Choose at least two steps."
         raise Nothing(msg)
     said: dict[str, Any] = {"steps": [{"event": name} for name in chosen], "window": window, "order": order}
     if by != "all":
-        said["breakdown"] = {"properties": [by], "limit": 6}
+        said["breakdown"] = {"properties": [questions.FACT_COLUMNS[by]], "limit": 6}
     try:
         return Funnel.model_validate(said), by != "all"
     except ValidationError as error:
         msg = "; ".join(wrong["msg"] for wrong in error.errors(include_url=False))
         raise Nothing(msg) from error
-
-
-def _filtered(source: Source, first: date, last: date) -> dict[str, str]:
-    """Which events count at all."""
-    chosen = {}
-    with st.container(horizontal=True):
-        for column, label in _COLUMNS.items():
-            value = filters.only(label, questions.values_of(source.catalog, column, first, last), f"only_{column}")
-            if value is not None:
-                chosen[column] = value
-    return chosen
 
 
 def _figures(found: pl.DataFrame) -> None:

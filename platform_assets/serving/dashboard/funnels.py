@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import polars as pl
 import streamlit as st
 
+from platform_assets.gold.metric_numbers import own_metrics
+from platform_assets.semantics.funnels import Funnel
 from platform_assets.serving import questions
 from platform_assets.serving.dashboard import charts, explorer, filters
 from platform_assets.serving.dashboard.funnel_steps import TOGETHER, draw_steps, times
 from platform_assets.serving.dashboard.layout import Figure, Nothing, beginning, figures, page, section, share, whole
 from platform_assets.serving.dashboard.source import Source
+from platform_assets.table import Table
 
 _ALL, _EACH = "*all", "*each"
 _SHOWN = {_ALL: "All together", _EACH: "Each apart"}
@@ -33,17 +38,23 @@ def _body(source: Source) -> None:
         first, last = filters.days(source)
         table = offered[chosen]
         values = questions.breakdowns(source.catalog, table, first, last)
-        options = [_ALL, _EACH, *values]
+        dimension = told_by(table)
+        options = [_ALL, _EACH, *(values if dimension is None else ())]
         shown = filters.one_of("Break down", options, "of", named=lambda value: _SHOWN.get(value, value))
+        people = {} if dimension is None else filters.people(source, first, last, [dimension])
     st.caption(f"{beginning(table.description)} People count on the day of their first step, once on each.")
-    found = questions.funnel(source.catalog, table, first, last)
-    found = found if shown in _SHOWN else found.filter(pl.col("breakdown") == shown)
+    filters.of_everybody(
+        f"this funnel is told by {dimension or 'none of these'} only. *Build one* counts it from the events; or "
+        "declare one with such a `breakdown` (docs/metrics.md).",
+        people,
+    )
+    only = [*people.values(), *([] if shown in _SHOWN else [shown])]
+    found = _of(questions.funnel(source.catalog, table, first, last), only)
     if found.is_empty():
-        msg = "Nobody entered this funnel in these days: choose other days."
+        msg = "Nobody entered this funnel in these days: choose other days, or fewer filters."
         raise Nothing(msg)
     whole_funnel = together(found)
-    by_day = questions.funnel_by_day(source.catalog, table, first, last)
-    by_day = by_day if shown in _SHOWN else by_day.filter(pl.col("breakdown") == shown)
+    by_day = _of(questions.funnel_by_day(source.catalog, table, first, last), only)
     _figures(whole_funnel, by_day)
     drawn, order = (found, values) if shown == _EACH else (whole_funnel, [TOGETHER])
     with section("Steps", "People at each step, and their share of those who entered."):
@@ -52,6 +63,21 @@ def _body(source: Source) -> None:
         times(drawn, "mean_seconds", "Mean")
     with section("Conversion by day of entry", "Share of those who entered on the day who got to the end."):
         _by_day(source, by_day, values if shown == _EACH else None)
+
+
+def told_by(table: Table) -> str | None:
+    """The dimension that the breakdown of a funnel's table is; None where it is something else, or nothing."""
+    for metric in own_metrics().metrics:
+        if metric.table_name == table.name and isinstance(metric.specification, Funnel):
+            breakdown = metric.specification.breakdown
+            by = () if breakdown is None else breakdown.properties
+            return next((name for name, column in questions.FACT_COLUMNS.items() if by == (column,)), None)
+    return None
+
+
+def _of(found: pl.DataFrame, values: Sequence[str]) -> pl.DataFrame:
+    """The rows of some breakdowns; all of them where none is named."""
+    return found.filter(pl.col("breakdown").is_in(values)) if values else found
 
 
 def together(found: pl.DataFrame) -> pl.DataFrame:

@@ -8,7 +8,7 @@ import polars as pl
 import streamlit as st
 
 from platform_assets.serving import questions
-from platform_assets.serving.dashboard import charts
+from platform_assets.serving.dashboard import charts, filters
 from platform_assets.serving.dashboard.layout import (
     Figure,
     Nothing,
@@ -36,6 +36,7 @@ def show() -> None:
 
 
 def _body(source: Source) -> None:
+    filters.of_everybody("this page is about all records, whoever sent them.")
     with told():
         _figures(source)
     with section("Incidents", "What alerts were told of; the newest state of each."):

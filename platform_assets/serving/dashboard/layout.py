@@ -13,6 +13,7 @@ from deltalake.exceptions import DeltaError
 from pydantic import ValidationError
 
 from platform_assets.serving.catalog import NotReadable
+from platform_assets.serving.dashboard import choices
 from platform_assets.serving.dashboard.source import Source, opened
 from platform_assets.serving.questions import TooMuch
 
@@ -57,6 +58,7 @@ def page(title: str, caption: str, body: Callable[[Source], None]) -> None:
         caption: What it answers, in a sentence.
         body: Draws it.
     """
+    choices.begin(title)
     st.title(title, anchor=False)
     st.caption(caption)
     with told():
@@ -80,16 +82,16 @@ def told() -> Iterator[None]:
     try:
         yield
     except (Nothing, TooMuch) as error:
-        st.info(_plain(error), icon=":material/info:")
+        st.info(plain(error), icon=":material/info:")
     except FileNotFoundError as error:
         said = "There is no data yet. Start the platform with `make up`, or point HEADWATER_LAKE_URL at its lake."
-        st.info(f"{said}  \n{_plain(error)}", icon=":material/hourglass_empty:")
+        st.info(f"{said}  \n{plain(error)}", icon=":material/hourglass_empty:")
     except ValidationError as error:
         wrong = "  \n".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_url=False))
         st.error(f"A setting is wrong; correct it and start the dashboard again.  \n{wrong}", icon=":material/error:")
     except (NotReadable, DeltaError, duckdb.Error, OSError) as error:
         said = "The lake could not be read just now. Load the page again; `headwater doctor` looks for damage."
-        st.error(f"{said}  \n{_plain(error)}", icon=":material/error:")
+        st.error(f"{said}  \n{plain(error)}", icon=":material/error:")
 
 
 def figures(shown: Sequence[Figure]) -> None:
@@ -97,11 +99,14 @@ def figures(shown: Sequence[Figure]) -> None:
     with st.container(horizontal=True, gap="small"):
         for figure in shown:
             sign = "" if figure.state is None else f" {STATES[figure.state]}"
+            change = figure.change or ""
+            is_still = not set(change) & set("123456789")  # +0.0% is neither more nor less
             st.metric(
                 figure.label + sign,
                 figure.value,
-                figure.change,
-                delta_color=figure.good,  # type: ignore[arg-type]
+                (change.lstrip("+-") if is_still else change) or None,
+                delta_color="off" if is_still else figure.good,  # type: ignore[arg-type]
+                delta_arrow="off" if is_still else "auto",
                 delta_description=figure.against,
                 help=figure.explained,
                 border=True,
@@ -162,7 +167,7 @@ def duration(seconds: float | None) -> str:
     return f"{left // 86_400} d {left % 86_400 // 3600} h"
 
 
-def _plain(error: BaseException) -> str:
-    """A message as it is: nothing in it is markup."""
-    lines = str(error).splitlines() or [type(error).__name__]
+def plain(told: object) -> str:
+    """The first line of what is told, as it is: nothing in it is markup."""
+    lines = str(told).splitlines() or [type(told).__name__]
     return lines[0].replace("$", "\\$").replace("<", "&lt;")

@@ -35,6 +35,7 @@ def _body(source: Source) -> None:
         span = filters.switch("Look back", list(_SPANS), "span", named=_SPAN_NAMES.__getitem__)
         found = questions.platforms(source.catalog, Window(now - _SPANS["12h"], now + timedelta(minutes=1)))
         platform = filters.only("Platform", found, "platform")
+    filters.of_everybody("live numbers are kept by platform; *Growth* has those of the days.", ["platform"])
     _live(source, _SPANS[span], platform)
 
 
@@ -100,7 +101,7 @@ def _per_minute(source: Source, span: timedelta, platform: str | None) -> None:
     first, last = (
         moment.astimezone(source.zone).replace(tzinfo=None, microsecond=0) for moment in (window.start, window.end)
     )
-    order = found["platform"].unique().sort().to_list()
+    order = sorted(found["platform"].unique(), key=lambda name: (name == questions.UNKNOWN, name))
     chart = charts.minutes(charts.clocked(found, source.zone, "minute"), first, last, order)
     charts.draw(chart, "Events by minute and platform")
 

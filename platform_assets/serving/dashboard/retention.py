@@ -25,6 +25,10 @@ def _body(source: Source) -> None:
         chosen = filters.one_of("Retention", names, "retention", named=filters.readable)
         first, last = filters.days(source, default="90d")
     st.caption(beginning(offered[chosen].description))
+    filters.of_everybody(
+        "a retention has no slices. One of a platform or country is a file of its own, with `where` in `start` and "
+        "`returning` (docs/metrics.md); it is then offered here."
+    )
     found = questions.retention(source.catalog, offered[chosen], first, last).drop_nulls("cohort_size")
     if found.is_empty():
         msg = "No cohort that began in these days has ended yet: choose more days."
@@ -35,9 +39,9 @@ def _body(source: Source) -> None:
         _cells(found)
     if averaged.height > 1:
         with section("All cohorts together", "Of all whose interval has ended; each cohort weighs as its size."):
-            drawn = averaged.with_columns(interval=pl.col("interval").cast(pl.String))
+            drawn = averaged.with_columns(interval=pl.format("interval {}", "interval"))
             charts.draw(
-                charts.ranked(drawn.with_columns(percent=pl.col("share") * 100), "interval", "percent", "% came back"),
+                charts.ranked(drawn, "interval", "share", "came back", number=".0%"),
                 "Share that came back, by interval",
                 height=40 + 30 * drawn.height,
             )
@@ -56,21 +60,29 @@ def average(found: pl.DataFrame) -> pl.DataFrame:
 
 def _figures(found: pl.DataFrame, averaged: pl.DataFrame) -> None:
     sizes = found.unique("day")["cohort_size"]
-    state = "open" if (found["state"] == "open").any() else found["state"].max()
     shown = [
         Figure("Cohorts", whole(len(sizes))),
         Figure("People in them", whole(int(sizes.sum())), explained="A person counts in each cohort they are in."),
     ]
     for row in averaged.filter(pl.col("interval").is_in([1, 2])).iter_rows(named=True):
+        states = found.filter("is_complete", interval=row["interval"])["state"]
         explained = f"{row['persons']:,} of {row['of']:,}, of all cohorts whose interval has ended."
         shown.append(
-            Figure(f"Back in interval {row['interval']}", share(row["share"]), state=str(state), explained=explained)
+            Figure(
+                f"Back in interval {row['interval']}",
+                share(row["share"]),
+                state=next(state for state in ("open", "closed", "final") if state in states),
+                explained=explained,
+            )
         )
     figures(shown)
 
 
 def _cells(found: pl.DataFrame) -> None:
-    days = found["day"].unique().sort().tail(_MOST_COHORTS)
+    begun = found["day"].unique().sort()
+    days = begun.tail(_MOST_COHORTS)
+    if len(begun) > len(days):
+        st.caption(f"The newest {len(days)} of {len(begun)} cohorts; choose other days for earlier ones.")
     label = pl.format("{} · {}", pl.col("day").dt.strftime("%-d %b %Y"), charts.grouped("cohort_size"))
     told = found.filter(pl.col("day").is_in(days.implode())).with_columns(cohort=label).sort("day", "interval")
     cohorts = told["cohort"].unique(maintain_order=True).to_list()

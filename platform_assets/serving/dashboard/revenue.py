@@ -29,6 +29,10 @@ def _body(source: Source) -> None:
             msg = "No order was made in these days: choose other days, or see on *Health* whether changes come in."
             raise Nothing(msg)
         currency = filters.one_of("Currency", held, "currency")
+    filters.of_everybody(
+        "revenue is told by currency and by the month of the first purchase. By the buyers' country or plan it is a "
+        "query: docs/serving.md."
+    )
     found = questions.revenue(source.catalog, first, last).filter(pl.col("currency") == currency)
     _figures(found, currency)
     with section("By day", "Refunds hang down on the day that they were made. The database may correct any day later."):

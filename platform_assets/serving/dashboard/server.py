@@ -17,9 +17,9 @@ _APPEARANCE = {
     "theme_showWidgetBorder": True,
     "theme_headingFontSizes": ["1.9rem", "1.4rem", "1.25rem"],
     "theme_metricValueFontSize": "1.7rem",
-    "theme_paddingTop": "3rem",
+    "theme_paddingTop": "1rem",
     "theme_chartCategoricalColors": list(PALETTE),
-    "theme_dark_primaryColor": "#56B4E9",
+    "theme_dark_primaryColor": "#2A84C2",
 }
 
 
@@ -38,6 +38,7 @@ def run(host: str, port: int) -> None:
         "server_fileWatcherType": "none",
         "server_showEmailPrompt": False,
         "browser_gatherUsageStats": False,
+        "global_disableWidgetStateDuplicationWarning": True,  # of boxes that are given what was chosen elsewhere
         "client_toolbarMode": "minimal",
         "client_showErrorDetails": "none",
         "client_showErrorLinks": False,

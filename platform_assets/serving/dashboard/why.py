@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 
 import polars as pl
 import streamlit as st
 
+from partitions import Window
 from platform_assets.gold.published_numbers import Explanation, finality, shown
-from platform_assets.serving import questions
-from platform_assets.serving.dashboard import charts, comparisons, filters
+from platform_assets.publication import slice_words
+from platform_assets.serving import metrics, questions
+from platform_assets.serving.dashboard import charts, choices, comparisons, filters
 from platform_assets.serving.dashboard.layout import Figure, Nothing, figures, page, section, whole
 from platform_assets.serving.dashboard.source import Source
 
@@ -28,21 +31,49 @@ def show() -> None:
 
 
 def _body(source: Source) -> None:
+    people = choices.people()
     with st.container(horizontal=True):
         first, last = filters.days(source)
-        metrics = questions.published_metrics(source.catalog, first, last)
-        metric = filters.one_of("Number", metrics, "metric", default=_DEFAULT)
+        offered = questions.published_metrics(source.catalog, first, last)
+        metric = filters.one_of("Number", offered, "metric", default=_DEFAULT)
         slices = questions.published_slices(source.catalog, metric, first, last)
-        sliced = filters.one_of("Slice", slices, "slice", named=lambda text: text or "the total")
-    entries = questions.published_values(source.catalog, metric, sliced, first, last)
-    told = questions.explanations(entries, source.zone)
+        default = next((text for text in slices if people and is_of(text, people)), None)
+        sliced = filters.one_of(
+            "Slice", slices, "slice", named=lambda text: slice_words(text) or "the total", default=default
+        )
+        known_by = filters.known_at(source)
+    if not is_of(sliced, people):
+        filters.of_everybody(
+            "this is another slice. Choose theirs, or a number that has it, as `active_users_by_slice.dau`."
+        )
+    window = Window.of_days(first, last, source.zone)
+    told = _told(source, metric, sliced, window, known_by)
+    if not told:
+        msg = f"Nothing was published of {metric} in these days by then: choose other days, or a later instant."
+        raise Nothing(msg)
     _figures(told)
     with section("One number", "Of the window that was chosen: what was said of it, and when."):
         _one(source, told)
     with section("All windows"):
-        st.dataframe(table(told), hide_index=True, height=38 + 35 * min(12, len(told)))
+        now = None if known_by is None else _told(source, metric, sliced, window, None)
+        st.dataframe(table(told, now), hide_index=True, height=38 + 35 * min(12, len(told)))
     with section("Restatements of all numbers", "Changes after publication, by the day that they were published on."):
-        _restatements(source)
+        _restatements(source, known_by or source.now())
+
+
+def is_of(slice_text: str, people: Mapping[str, str]) -> bool:
+    """Whether a slice is of the people who were chosen, and of no others."""
+    told = slice_words(slice_text).split(", ")
+    return all(
+        {f"{dimension}={value}", f"breakdown={value}"} & {*told}
+        or (value == questions.UNKNOWN and f"{dimension} is {value}" in told)
+        for dimension, value in people.items()
+    )
+
+
+def _told(source: Source, metric: str, sliced: str, window: Window, known_by: datetime | None) -> list[Explanation]:
+    entries = metrics.published(source.catalog, metric, sliced, window, known_by)
+    return questions.explanations(entries, source.zone, known_by)
 
 
 def restated(of: Explanation) -> bool:
@@ -50,8 +81,14 @@ def restated(of: Explanation) -> bool:
     return any(not _ORDINARY.issuperset(causes) for causes in of.entries["causes"].to_list())
 
 
-def table(told: Sequence[Explanation]) -> pl.DataFrame:
-    """A row for each window, the newest first: what it was at first, what it is now, and because of what."""
+def table(told: Sequence[Explanation], now: Sequence[Explanation] | None = None) -> pl.DataFrame:
+    """A row for each window, the newest first: what it was at first, what it became, and because of what.
+
+    Args:
+        told: What was said; by an instant, or by now.
+        now: What was said by now, where the former is by an instant.
+    """
+    values = {of.window: of.entries.row(-1, named=True)["value"] for of in now or ()}
     rows = []
     for of in reversed(told):
         first, last = of.entries.row(0, named=True), of.entries.row(-1, named=True)
@@ -61,7 +98,11 @@ def table(told: Sequence[Explanation]) -> pl.DataFrame:
             {
                 "window": _window(of),
                 "first said": shown(first["value"]),
-                "now": shown(last["value"]),
+                **(
+                    {"now": shown(last["value"])}
+                    if now is None
+                    else {"known then": shown(last["value"]), "now": shown(values[of.window])}
+                ),
                 "change": "" if not moved else f"{'+' if moved > 0 else ''}{shown(moved)}",
                 "because of": ", ".join(causes),
                 "how final": finality(last),
@@ -96,11 +137,12 @@ def _one(source: Source, told: Sequence[Explanation]) -> None:
         charts.draw(comparisons.published(drawn), "Value by time of publication", 220)
 
 
-def _restatements(source: Source) -> None:
-    today = source.now().date()
-    found = questions.restatements(source.catalog, today.replace(day=1), today)
+def _restatements(source: Source, until: datetime) -> None:
+    until = until.astimezone(UTC)
+    month = until.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    found = questions.restatements(source.catalog, Window(month, until + timedelta(microseconds=1)))
     if found.is_empty():
-        msg = "Nothing was restated this month. Try it: `make late` sends an event of three days ago."
+        msg = f"Nothing was restated in {month:%B}. Try it: `make late` sends an event of three days ago."
         raise Nothing(msg)
     order = [*_CAUSES, *sorted(set(found["cause"]) - set(_CAUSES))]
     drawn = charts.clocked(found, source.zone, "day")

@@ -1,4 +1,4 @@
-"""`quality/canaries`: events that the platform itself sends through Kafka, and when each could be read in gold.
+"""The end-to-end freshness, measured: events of the platform's own are sent through Kafka, and looked up in gold.
 
 A canary is an event like any other on its way: Kafka, bronze, judgement, silver, and what follows silver. It is marked
 as a test's, so it enters no number (`semantics.events.is_canary`). What became of it is looked up, not assumed: silver
@@ -19,67 +19,21 @@ from deltalake import DeltaTable
 
 from partitions import Window
 from platform_assets.bronze import dead_letters
-from platform_assets.bronze.records import COORDINATES
 from platform_assets.gold import live_metrics
+from platform_assets.ops.canaries import OUTCOMES, TABLE
 from platform_assets.platform import Platform
 from platform_assets.quality.checks import Check, Verdict
 from platform_assets.semantics.events import CANARY, is_canary
 from platform_assets.silver import events, quarantine
 from platform_assets.streams import epochs
 from platform_assets.streams.stream import EVENT_STREAMS
-from platform_assets.table import TIMESTAMP, Column, Table
+from platform_assets.table import Table
 from resources.envelope import WireEvent
 from resources.kafka import KafkaUnreachable
 from resources.kafka_sink import NotProduced, produce
 from resources.lake import Lake, VersionGone, reached_at, retrying
 from resources.records import COORDINATES as PLACE
-from resources.records import TopicMissing, epoch_app, progress_app
-
-OUTCOMES = ("arrived", "lost", "refused", "unsent", "waiting")
-
-TABLE = Table(
-    name="quality/canaries",
-    description=(
-        "Events that the platform itself sends to each topic of events, and what became of them: the end-to-end "
-        "freshness, measured. They are events of `silver/events` that are marked as a test's, and enter no number."
-    ),
-    grain="canary",
-    key=("topic", "sent_at"),
-    columns=(
-        COORDINATES[0],
-        Column("sent_at", TIMESTAMP, "When it was sent: its event time."),
-        *(
-            Column(column.name, column.dtype, f"{column.description} Null where Kafka did not take it.", nullable=True)
-            for column in COORDINATES[1:]
-        ),
-        Column(
-            "outcome",
-            pl.String(),
-            "What became of it: `waiting` until that is known; `arrived`, it can be read in gold; `refused`, it was "
-            "quarantined or dead-lettered; `lost`, what came after it was read, and it is nowhere; `unsent`, Kafka did "
-            "not take it.",
-            accepted=OUTCOMES,
-        ),
-        Column("in_silver_at", TIMESTAMP, "When `silver/events` had it, by that commit's clock.", nullable=True),
-        Column("in_gold_at", TIMESTAMP, "When `gold/live_metrics` had taken it in, likewise.", nullable=True),
-        Column(
-            "freshness_seconds",
-            pl.Float64(),
-            "From `sent_at` to `in_gold_at`; null where it did not arrive, or the logs no longer tell when.",
-            unit="seconds",
-            nullable=True,
-        ),
-        Column("reason", pl.String(), "Why it did not arrive.", nullable=True),
-        Column("sent_date", pl.Date(), "UTC date of `sent_at`."),
-    ),
-    partition_by=("sent_date",),
-    window_on="sent_at",
-    partitions=None,
-    cluster_by=("sent_at",),
-    update="append; settled",
-    service_level=timedelta(minutes=15),
-    stats=("sent_at", "outcome"),
-)
+from resources.records import Position, TopicMissing, progress_app
 
 LATELY = timedelta(hours=1)
 """What is said of canaries is said of those that were sent within this time, and of all that wait."""
@@ -136,12 +90,8 @@ def sent(platform: Platform, resting: Collection[str] = ()) -> pl.DataFrame:
         Rows of the table.
     """
     rows = []
-    for stream in EVENT_STREAMS:
-        topic = stream.topic(platform.settings)
-        if topic is None or topic in resting:
-            continue
-        position = epochs.recorded(platform.lake.open(stream.table), topic)
-        if position is None:
+    for topic, position in begun(platform).items():
+        if topic in resting:
             continue
         at = platform.clock()
         row = {"topic": topic, "sent_at": at, "sent_date": at.date()}
@@ -159,6 +109,13 @@ def sent(platform: Platform, resting: Collection[str] = ()) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=TABLE.schema)
 
 
+def begun(platform: Platform) -> dict[str, Position]:
+    """The topics of events that were ever read, and how far bronze has read each."""
+    topics = {stream.topic(platform.settings): stream.table for stream in EVENT_STREAMS}
+    found = {name: epochs.recorded(platform.lake.open(table), name) for name, table in topics.items() if name}
+    return {topic: position for topic, position in found.items() if position is not None}
+
+
 def looked_up(platform: Platform, waiting: pl.DataFrame) -> pl.DataFrame:
     """What became of canaries that wait; those of which nothing is known yet are left out.
 
@@ -166,34 +123,33 @@ def looked_up(platform: Platform, waiting: pl.DataFrame) -> pl.DataFrame:
         platform: The platform.
         waiting: Rows of the table.
     """
+    # Before silver is looked into: a new epoch begins only when silver has taken in all of the one before.
+    lake, current = platform.lake, begun(platform)
+    waiting = waiting.filter(pl.col("topic").is_in(list(current)))
     if waiting.is_empty():
         return waiting
-    lake = platform.lake
-    # Before silver is looked into: a new epoch begins only when silver has taken in all of the one before.
-    topics = {stream.topic(platform.settings): stream.table for stream in EVENT_STREAMS}
-    current = {name: lake.open(table).transaction_version(epoch_app(name)) for name, table in topics.items() if name}
     first, last = waiting.select(first=pl.col("sent_at").min(), last=pl.col("sent_at").max()).row(0)
     silver = lake.open(events.TABLE)
     there = lake.scan(events.TABLE, Window(first, last + _MICROSECOND), silver).filter(is_canary())
-    found = waiting.join(there.select(*PLACE, is_there=True).collect(), on=PLACE, how="left")
-    told = [_became(lake, silver, current.get(row["topic"]) or 0, row) for row in found.iter_rows(named=True)]
+    found = waiting.join(there.select(*PLACE, arrived_at="ingested_at").collect(), on=PLACE, how="left")
+    told = [_became(lake, silver, current[row["topic"]].epoch, row) for row in found.iter_rows(named=True)]
     return pl.DataFrame([row for row in told if row is not None], schema=TABLE.schema)
 
 
 def lately(platform: Platform) -> pl.DataFrame:
-    """How the canaries of each topic fared that were sent within `LATELY`.
+    """How the canaries of each topic that is read fared that were sent within `LATELY`.
 
     Returns:
-        ``topic``; ``canaries``: how many, and of each of `OUTCOMES`; ``p50``, ``p95``, ``newest``: seconds of those
-        that arrived; ``newest_sent_at``; ``waiting_since``: when the oldest that still waits was sent, however long
-        ago; ``reason``: of the newest that did not arrive.
+        ``topic``; ``canaries``: how many, and of each of `OUTCOMES`; ``p50``, ``p95``: seconds of those that arrived;
+        ``taken_at``: when the newest was sent that Kafka took; ``waiting_since``: when the oldest that still waits was
+        sent, however long ago; ``reason``: of the newest that did not arrive. A topic that got none has no row.
     """
     seconds, outcome = pl.col("freshness_seconds"), pl.col("outcome")
     is_late = pl.col("sent_at") > platform.clock() - LATELY
     counts = [(is_late & (outcome == name)).sum().alias(name) for name in OUTCOMES]
     return (
         platform.lake.scan(TABLE)
-        .filter(is_late | (outcome == "waiting"))
+        .filter(pl.col("topic").is_in(list(begun(platform))), is_late | (outcome == "waiting"))
         .sort("topic", "sent_at")
         .group_by("topic", maintain_order=True)
         .agg(
@@ -201,8 +157,7 @@ def lately(platform: Platform) -> pl.DataFrame:
             *counts,
             p50=seconds.quantile(0.5, "linear"),
             p95=seconds.quantile(0.95, "linear"),
-            newest=seconds.drop_nulls().last(),
-            newest_sent_at=pl.col("sent_at").last(),
+            taken_at=pl.col("sent_at").filter(outcome != "unsent").last(),
             waiting_since=pl.col("sent_at").filter(outcome == "waiting").first(),
             reason=pl.col("reason").drop_nulls().last(),
         )
@@ -215,24 +170,26 @@ def comes_through(platform: Platform, _table: Table, _window: Window) -> Verdict
     settings = platform.settings
     if not settings.canary_every:
         return Verdict(passed=True, description="not judged: no canary is sent (HEADWATER_CANARY_EVERY)")
-    fared = lately(platform)
-    within, overdue = settings.canary_within, platform.clock() - settings.canary_within
+    fared, within = lately(platform), settings.canary_within
     is_wrong = (
         (pl.col("lost") + pl.col("refused") > 0)
         | (pl.col("p95") > within.total_seconds()).fill_null(value=False)
-        | (pl.col("waiting_since") < overdue).fill_null(value=False)
+        | (pl.col("waiting_since") < platform.clock() - within).fill_null(value=False)
+        | pl.col("taken_at").is_null()
     )
+    silent = sorted(set(begun(platform)) - set(fared["topic"]))
     wrong = fared.filter(is_wrong)
     told = [
         f"{row['topic']}: {row['arrived']} of {row['canaries']} canaries of the last hour arrived"
         + ("" if row["p95"] is None else f", 95 of 100 within {row['p95']:.1f} s")
-        + f", {row['lost']} lost, {row['refused']} refused"
+        + f", {row['lost']} lost, {row['refused']} refused, {row['unsent']} not taken by Kafka"
         + ("" if row["waiting_since"] is None else f", the oldest on its way was sent at {row['waiting_since']}")
         for row in fared.iter_rows(named=True)
     ]
+    told += [f"{topic}: no canary was sent in the last hour: is the sensor `canaries` on?" for topic in silent]
     return Verdict(
-        passed=wrong.is_empty(),
-        description="; ".join(told) or "no canary was sent in the last hour",
+        passed=wrong.is_empty() and not silent,
+        description="; ".join(told) or "no topic of events was ever read",
         observed=cast("float | None", fared["p95"].max()),
         most=within.total_seconds(),
         unit="seconds",
@@ -258,14 +215,14 @@ def _became(lake: Lake, silver: DeltaTable, epoch: int, row: dict[str, Any]) -> 
         lake: The lake.
         silver: The version of `silver/events` that was looked into.
         epoch: The current one of its topic, as it was before.
-        row: The row, with ``is_there``.
+        row: The row, with ``arrived_at``: when its record was ingested, where silver has it.
     """
-    app, is_there = progress_app(row["topic"], row["epoch"], row["partition"]), row.pop("is_there")
+    app, row["ingested_at"] = progress_app(row["topic"], row["epoch"], row["partition"]), row.pop("arrived_at")
     if (silver.transaction_version(app) or 0) <= row["offset"]:
         if row["epoch"] == epoch:
             return None
         return {**row, "outcome": "lost", "reason": "a new epoch of its topic began before it was read"}
-    if not is_there:
+    if row["ingested_at"] is None:
         # What is refused is committed before silver's progress, so it is to be found by now.
         reasons = _reasons(lake, row)
         if reasons:
