@@ -9,7 +9,7 @@ import polars as pl
 
 from partitions import Window
 from platform_assets.gold import active_users, fact_events, order_changes, person_days, published_numbers
-from platform_assets.ops import computations
+from platform_assets.ops import canaries, computations
 from platform_assets.ops.computations import Computation
 from platform_assets.platform import Platform
 from platform_assets.silver import activity_hours, dimension_changes, events, outcomes, persons, touched_hours
@@ -27,6 +27,7 @@ TABLES = (
     dimension_changes.TABLE,
     order_changes.TABLE,
     outcomes.TABLE,
+    canaries.TABLE,
     fact_events.TABLE,
     events.TABLE,
 )
