@@ -1,7 +1,8 @@
 """The warehouse: one DuckDB file that any SQL tool opens, made anew at each refresh.
 
 A refresh writes another file and puts it in the place of the one that is there. Who has that one open goes on reading
-it, as it was; who opens the path after sees the new one. So no reader waits for a refresh, and no refresh for a reader.
+it, as it was; the process that opens the path after sees the new one. So no reader waits for a refresh, and no refresh
+for a reader.
 """
 
 from __future__ import annotations
