@@ -46,7 +46,7 @@ from platform_assets.metric_assets import metric_files_check, wrong_assets
 from platform_assets.ops import alert_deliveries, canaries, computations, incidents
 from platform_assets.platform import Platform
 from platform_assets.quality import check_results, end_to_end, profiles, service_levels
-from platform_assets.quality.anomalies import ANOMALY_CHECKS
+from platform_assets.quality.anomalies import anomaly_checks
 from platform_assets.quality.checks import asset_check, checks_of, whole_check, whole_checks_of
 from platform_assets.serving.warehouse import served, warehouse_asset
 from platform_assets.silver import (
@@ -69,7 +69,7 @@ from platform_assets.streams import rebuilds
 from platform_assets.streams.advance import advance, advance_changes
 from platform_assets.streams.replay import replay_records
 from platform_assets.streams.stream import EVENT_STREAMS, STREAMS
-from platform_assets.tables import RESTATED, publications_of, tables
+from platform_assets.tables import RESTATED, WATCHED, publications_of, tables
 from resources.settings import Settings
 
 
@@ -92,7 +92,9 @@ def assets(partitions: Partitions, numbers: Sequence[DailyNumber]) -> list[dg.As
         rebuilt_asset(late_arrivals.TABLE, of_events, rebuilds.rebuild_late_arrivals, partitions),
         rebuilt_asset(silver, [*of_events, late_arrivals.TABLE], rebuilds.rebuild_events, partitions),
         rebuilt_asset(outcomes.TABLE, [*of_events, silver], rebuilds.rebuild_outcomes, partitions),
-        rebuilt_asset(profiles.TABLE, [silver, outcomes.TABLE], profiles.rebuild, partitions),
+        rebuilt_asset(
+            profiles.TABLE, [*WATCHED, outcomes.TABLE], partial(profiles.rebuild, tables=WATCHED), partitions
+        ),
         rebuilt_asset(live_metrics.TABLE, [silver], live_metrics.rebuild, partitions),
         rebuilt_asset(activity_hours.TABLE, [silver], activity_hours.rebuild, partitions),
         rebuilt_asset(identity_links.TABLE, [silver], identity_links.rebuild, partitions),
@@ -223,7 +225,7 @@ def build_defs(
     return dg.Definitions(
         assets=made,
         asset_checks=[
-            *(asset_check(check, partitions) for check in (*checks_of(declared), *ANOMALY_CHECKS)),
+            *(asset_check(check, partitions) for check in (*checks_of(declared), *anomaly_checks(declared))),
             *(whole_check(check) for check in whole_checks_of(declared)),
             whole_check(end_to_end.END_TO_END),
             no_file_set_aside,
@@ -261,7 +263,7 @@ def build_defs(
             publications_sensor(publications_of(numbers)),
             metric_files_sensor(),
             profiling,
-            alerts_sensor(declared, made),
+            alerts_sensor(declared),
             canaries_sensor,
             check_results_sensor,
             warehouse_sensor(served(declared)),

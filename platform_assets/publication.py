@@ -133,6 +133,17 @@ class Publication:
         after = start_of(bucket_of(start, self.grain, self.week_start) + 1, self.grain, self.week_start).date()
         return Window.of_days(start, after - timedelta(days=1), zone)
 
+    def settles_at(self, window: Window, zone: ZoneInfo) -> datetime:
+        """When all has happened that the window's number is made of: its end, or later where it reads days after it.
+
+        A day of a funnel of 14 days is made of what its people did in the two weeks after it (`DailyNumber.ahead`).
+        """
+        after = self.reach.get(self.table.name, Reach()).after
+        if not after:
+            return window.end
+        first = window.days(zone)[0]
+        return max(window.end, Window.of_days(first, first, zone).end + timedelta(days=after))
+
     def windows_before(self, window: Window, zone: ZoneInfo) -> Iterator[Window]:
         """The windows before one, the nearest first, without end."""
         while True:
@@ -152,8 +163,9 @@ class Publication:
             zone: The reporting timezone.
 
         Returns:
-            ``metric``, ``slice``, ``window_start``, ``window_end``, ``value`` (Decimal(38, 9)), ``column``, ``start``
-            (as the table has it), ``watermark``, ``definition_version`` (text), and the columns of `versions`.
+            ``metric``, ``slice``, ``window_start``, ``window_end``, ``settles_at``, ``value`` (Decimal(38, 9)),
+            ``column``, ``start`` (as the table has it), ``watermark``, ``definition_version`` (text), and the columns
+            of `versions`.
 
         Raises:
             ValueError: A number stands twice.
@@ -166,6 +178,7 @@ class Publication:
                 "start": starts,
                 "window_start": pl.Series([w.start for w in windows], dtype=TIMESTAMP),
                 "window_end": pl.Series([w.end for w in windows], dtype=TIMESTAMP),
+                "settles_at": pl.Series([self.settles_at(w, zone) for w in windows], dtype=TIMESTAMP),
             }
         )
         parts = [

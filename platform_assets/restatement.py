@@ -69,6 +69,36 @@ def stale_hours(touched: pl.DataFrame, computed: pl.DataFrame) -> list[datetime]
     return stale["event_hour"].sort().to_list()
 
 
+def settled_hours(closed: pl.Series, touched: pl.DataFrame, computed: pl.DataFrame, read: pl.DataFrame) -> pl.DataFrame:
+    """Of hours that are closed, those that a table rebuilt from silver has as they were when they closed, or later.
+
+    Silver touched them no more since they were computed, or never; or they were computed when they were closed: where
+    late events trickle in, an hour may always be stale. One that was settled stays so: it was read as such.
+
+    Args:
+        closed: Starts of UTC hours that the watermark had passed at the version of silver up to which `touched` tells.
+        touched: ``event_hour``, ``silver_version``.
+        computed: Computations of the table from silver: windows, both versions, and the ``watermark`` of what was read.
+        read: Computations from settled hours of the table: windows.
+
+    Returns:
+        ``event_hour``, in order, and ``version``: that of the table which made it, -1 where silver has nothing in it.
+    """
+    behind = pl.Series(stale_hours(touched, computed), dtype=closed.dtype)
+    done = (
+        _by_hour(computed)
+        .group_by("event_hour")
+        .agg(
+            version=pl.col("table_version").max(),
+            was_closed=(pl.col("watermark") >= pl.col("event_hour") + _HOUR).any(),
+        )
+    )
+    told = closed.to_frame("event_hour").join(done, on="event_hour", how="left", maintain_order="left")
+    hour, known = pl.col("event_hour"), _by_hour(read)["event_hour"]
+    is_settled = pl.col("was_closed") | ~hour.is_in(behind.implode()) | hour.is_in(known.implode())
+    return told.filter(is_settled).select("event_hour", pl.col("version").fill_null(-1))
+
+
 HISTORY = range(HISTORY_DAYS)
 """The days, counted from a day of activity, whose 28-day history it is in."""
 

@@ -120,6 +120,35 @@ class Reference:
 
 
 @dataclass(frozen=True)
+class Watch:
+    """What of a table is compared, hour by hour, with the weeks before; what is unusual is warned of.
+
+    Hours are those of the table's `window_on`. Rows are counted always.
+
+    Attributes:
+        by: The column that rows are counted by, each of its values alone; all together where None.
+        distinct: The columns of which it is watched how many values an hour has.
+        nulls: The columns whose share of nulls is watched.
+        values: The columns whose distribution of values is watched.
+        outcomes: Whether `silver/outcomes` tells what became of the records that the table is made of. Rows are then
+            counted as they arrived, by topic, and so are those that came late, again, or were refused.
+    """
+
+    by: str | None = None
+    distinct: tuple[str, ...] = ()
+    nulls: tuple[str, ...] = ()
+    values: tuple[str, ...] = ()
+    outcomes: bool = False
+
+    @property
+    def text(self) -> str:
+        """For people: ``rows by op; nulls of plan``."""
+        counted = "records by outcome and topic" if self.outcomes else f"rows{f' by {self.by}' if self.by else ''}"
+        told = {"distinct values of": self.distinct, "nulls of": self.nulls, "distribution of": self.values}
+        return "; ".join([counted, *(f"{what} {', '.join(names)}" for what, names in told.items() if names)])
+
+
+@dataclass(frozen=True)
 class Table:
     """The declaration of one table.
 
@@ -144,6 +173,7 @@ class Table:
         source: Whose watermark closes its windows. Events are refused once they are later than the allowed lateness, so
             a window becomes final; the database may change what is of any day at any time, so none of its does.
         references: The rows of other tables that its rows name.
+        watch: What of it is watched for anomalies; of a table whose rows have instants, and do not come by days.
     """
 
     name: str
@@ -165,6 +195,7 @@ class Table:
     plot: Plot | None = None
     source: Source = "events"
     references: tuple[Reference, ...] = ()
+    watch: Watch | None = None
 
     def __post_init__(self) -> None:
         names = {column.name for column in self.columns}
@@ -178,6 +209,8 @@ class Table:
             raise ValueError(msg)
         for reference in self.references:
             self._assert_can_hold(reference)
+        if self.watch is not None:
+            self._assert_can_be_watched(self.watch)
 
     def _assert_can_hold(self, reference: Reference) -> None:
         there = reference.table
@@ -189,6 +222,30 @@ class Table:
         if types != [there.schema[name] for name in reference.referred]:
             msg = f"table {self.name}: the reference {reference.text} joins {types} with columns of another type"
             raise ValueError(msg)
+
+    def _assert_can_be_watched(self, watch: Watch) -> None:
+        is_of_hours = self.schema[self.window_on] == TIMESTAMP and self.window_on in self.stats
+        if self.partitions == "day" or self.update == "merge" or not is_of_hours:
+            msg = (
+                f"table {self.name}: it has a watch, which is of hours that stand when they are closed; its partitions "
+                f"are {self.partitions!r}, its update is {self.update!r}, its window is on {self.window_on!r}: do "
+                "without days and merges, let the window be on an instant, and name it in stats"
+            )
+            raise ValueError(msg)
+        by = () if watch.by is None else (watch.by,)
+        texts = [name for name in (*by, *watch.values) if self.schema.get(name) != pl.String()]
+        empty = [name for name in watch.nulls if name not in self.schema or name in self.required]
+        unknown = [name for name in watch.distinct if name not in self.schema]
+        lacking = [name for name in by if name not in self.required]
+        for names, what in (
+            (texts, "are no columns of text"),
+            (empty, "are no columns that may be null"),
+            (unknown, "are no columns"),
+            (lacking, "may be null: nothing can be counted by it"),
+        ):
+            if names:
+                msg = f"table {self.name}: its watch names {names}, which {what}"
+                raise ValueError(msg)
 
     @property
     def layer(self) -> str:
@@ -265,6 +322,7 @@ def ui_metadata(table: Table) -> dict[str, dg.MetadataValue]:
         "service level": dg.MetadataValue.text(str(table.service_level)),
         "definition version": dg.MetadataValue.int(table.version),
         **({"refers": dg.MetadataValue.text("; ".join(r.text for r in table.references))} if table.references else {}),
+        **({"watched": dg.MetadataValue.text(table.watch.text)} if table.watch is not None else {}),
     }
 
 
@@ -293,6 +351,7 @@ def data_dictionary(tables: Sequence[Table]) -> str:
             f"- **Partitions**: {table.partitions or 'none'}, on `{table.window_on}`",
             f"- **Update**: {table.update}; service level {table.service_level}; version {table.version}",
             *(f"- **Refers**: {reference.text}" for reference in table.references),
+            *([f"- **Watched**, by the hour: {table.watch.text}"] if table.watch is not None else []),
             "",
             "| column | type | null | | meaning |",
             "| --- | --- | --- | --- | --- |",

@@ -97,6 +97,9 @@ TABLES: tuple[Table, ...] = (
 )
 """Every table that is declared in Python, in the order in which data flows."""
 
+WATCHED = tuple(table for table in TABLES if table.watch is not None)
+"""Those whose hours are profiled, and judged by what is usual."""
+
 PUBLICATIONS: tuple[Publication, ...] = (
     active_users.PUBLISHES,
     active_users_by_slice.PUBLISHES,

@@ -26,10 +26,6 @@ _SECONDS = 20.0
 _LONGEST_TOLD = 500
 
 
-class SinkRefused(ValueError):
-    """An entry of `HEADWATER_ALERT_URLS` is no URL that Apprise knows; the message names its number, not the URL."""
-
-
 class NotDelivered(ConnectionError):
     """A sink did not take a message; the message says what it answered, without secrets."""
 
@@ -83,25 +79,26 @@ class AppriseSink:
             raise NotDelivered(without_secrets("; ".join(told), self.url)[:_LONGEST_TOLD])
 
 
-def sinks(settings: Settings) -> list[AppriseSink]:
-    """The sinks that the settings name. Connects to nothing.
+def sinks(settings: Settings) -> tuple[list[AppriseSink], dict[str, str]]:
+    """The sinks that the settings name, and of each entry that is none why. Connects to nothing.
 
-    Raises:
-        SinkRefused: An entry is no URL that Apprise knows, or a second time the same.
+    Returns:
+        The sinks; and by place (``HEADWATER_ALERT_URLS, number 2``), without the URL, what is wrong there: it is none
+        that Apprise knows, or stands there a second time.
     """
-    found: list[AppriseSink] = []
+    found: dict[str, AppriseSink] = {}
+    refused: dict[str, str] = {}
     for number, secret in enumerate(settings.alert_urls, 1):
         floor, url = split_alert_url(secret.get_secret_value())
         where = f"HEADWATER_ALERT_URLS, number {number}"
-        if not apprise.Apprise().add(url):
-            msg = f"{where}: Apprise knows no such URL (service {_service(url)!r}); https://appriseit.com lists them"
-            raise SinkRefused(msg)
         name = f"{_service(url)}-{hashlib.sha256(url.encode()).hexdigest()[:6]}"
-        if any(sink.name == name for sink in found):
-            msg = f"{where}: the same URL stands there twice"
-            raise SinkRefused(msg)
-        found.append(AppriseSink(name, cast("Severity", floor), url))
-    return found
+        if not apprise.Apprise().add(url):
+            refused[where] = f"Apprise knows no such URL (service {_service(url)!r}); https://appriseit.com lists them"
+        elif name in found:
+            refused[where] = "the same URL stands there twice"
+        else:
+            found[name] = AppriseSink(name, cast("Severity", floor), url)
+    return list(found.values()), refused
 
 
 def takers(available: Sequence[AlertSink], severity: Severity) -> tuple[str, ...]:

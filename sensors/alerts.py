@@ -14,14 +14,12 @@ from platform_assets.table import Table
 from resources import alert_sinks
 
 
-def alerts_sensor(tables: Sequence[Table], assets: Sequence[dg.AssetsDefinition | dg.AssetSpec]) -> dg.SensorDefinition:
+def alerts_sensor(tables: Sequence[Table]) -> dg.SensorDefinition:
     """The sensor of alerts. It requests no runs.
 
     Args:
         tables: The tables that are watched.
-        assets: Their assets: what waits for what.
     """
-    watched = Watched.of(tables, assets)
 
     @dg.sensor(
         name="alerts",
@@ -33,7 +31,11 @@ def alerts_sensor(tables: Sequence[Table], assets: Sequence[dg.AssetsDefinition 
         ),
     )
     def sensor(context: dg.SensorEvaluationContext, platform: dg.ResourceParam[Platform]) -> dg.SkipReason:
-        sinks = alert_sinks.sinks(platform.settings)
+        if context.repository_def is None:
+            msg = "the sensor of alerts looks at what its repository has: say which it is (repository_def)"
+            raise ValueError(msg)
+        watched = Watched.of(tables, context.repository_def)
+        sinks, refused = alert_sinks.sinks(platform.settings)
         # The cursor names the storage that it counts in: of another one it says nothing.
         storage = storage_of(context.instance)
         counted_in, _, reached = (context.cursor or "").partition(" ")
@@ -41,6 +43,6 @@ def alerts_sensor(tables: Sequence[Table], assets: Sequence[dg.AssetsDefinition 
             platform, context.instance, watched, sinks, int(reached) if counted_in == storage and reached else None
         )
         context.update_cursor(f"{storage} {done.cursor}")
-        return dg.SkipReason(str(done))
+        return dg.SkipReason("; ".join([*(f"{where}: {why}" for where, why in refused.items()), str(done)]))
 
     return sensor

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 
 import dagster as dg
@@ -13,21 +13,23 @@ from platform_assets import restatement
 from platform_assets.ops import computations
 from platform_assets.platform import Platform
 from platform_assets.quality import profiles
-from platform_assets.quality.anomalies import ANOMALY_CHECKS
+from platform_assets.quality.anomalies import anomaly_checks, profiled_hours
+from platform_assets.quality.checks import checks_of
 from platform_assets.restatement import Tier
-from sensors.restatement import RANGE_END, RANGE_START, RANGES
+from platform_assets.table import Table
+from platform_assets.tables import WATCHED
+from sensors.restatement import JUDGED_WHEN_PROFILED, RANGE_END, RANGE_START, RANGES
 from sensors.runs import is_under_way
 
 TIERS = (Tier("closed hours", timedelta(days=36_500), timedelta(days=1)),)
-"""Late events move a profile by little: what they touch is profiled again once a day."""
+"""Late events move a profile by little, and so do restatements: what they touch is profiled again once a day."""
 
 JUDGED_FOR = timedelta(days=1)
 """How far behind the newest closed hour an hour is still judged when it is profiled first: older ones are no news."""
 
 profile_hours = dg.define_asset_job(
     "profile_hours",
-    selection=AssetSelection.assets(profiles.TABLE.asset_key)
-    | AssetSelection.checks(*(dg.AssetCheckKey(check.table.asset_key, check.name) for check in ANOMALY_CHECKS)),
+    selection=AssetSelection.assets(profiles.TABLE.asset_key) | JUDGED_WHEN_PROFILED,
     description="Profile closed hours, and judge whether they are as usual.",
 )
 
@@ -36,32 +38,50 @@ profile_hours = dg.define_asset_job(
     job=profile_hours,
     minimum_interval_seconds=30,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Profiles hours when the watermark has passed them, and has them judged.",
+    description="Profiles hours when the tables that are watched are done with them, and has them judged.",
 )
 def profiling(
     context: dg.SensorEvaluationContext, platform: dg.ResourceParam[Platform]
 ) -> Iterator[dg.RunRequest | dg.SkipReason]:
-    """Ask for history first, which is not judged; then for new hours, which are; then for what late events touched."""
+    """Ask for new hours, which are judged; else for history, which is not, and for what was touched since."""
     if is_under_way(context.instance, profile_hours.name):
         yield dg.SkipReason("hours are being profiled")
         return
     ledger, now = platform.lake.scan(computations.TABLE).collect(), platform.clock()
-    new = profiles.missing(platform, ledger)
-    news = [hour for hour in new if new[-1] - hour < JUDGED_FOR]
-    history = new[: len(new) - len(news)]
-    if history or not news:
-        touched = restatement.due(
-            profiles.stale(platform, ledger), ledger.filter(table=profiles.TABLE.name), now, TIERS
-        )
-        yield from _requests(platform, [*history, *touched], [profiles.TABLE.asset_key])
-    else:
-        yield from _requests(platform, news, None)
+    news: set[datetime] = set()
+    history: set[datetime] = set()
+    touched: set[datetime] = set()
+    for table in WATCHED:
+        settled = profiles.settled(platform, table, ledger)
+        new = profiles.missing(table, settled, ledger)
+        recent = [hour for hour in new if new[-1] - hour < JUDGED_FOR]
+        old = new[: len(new) - len(recent)]
+        history.update(old)
+        if not old:  # its own history comes first: it is judged by that
+            news.update(recent)
+        touched.update(profiles.stale(table, settled, ledger))
+    if news:
+        yield from _requests(platform, news, WATCHED)
+        return
+    again = restatement.due(sorted(touched), ledger.filter(table=profiles.TABLE.name), now, TIERS)
+    yield from _requests(platform, {*history, *again}, [])
 
 
-def _requests(platform: Platform, starts: list[datetime], assets: list[dg.AssetKey] | None) -> Iterator[dg.RunRequest]:
-    """A run a range; of the profiles alone, or with the checks that rest on them where no assets are named."""
+def _requests(platform: Platform, starts: Iterable[datetime], judged: Sequence[Table]) -> Iterator[dg.RunRequest]:
+    """A run a range, of the profiles and of the checks that rest on them, of those tables that had none of them all.
+
+    A run profiles of all tables what they are done with by then. So a table that is not yet done with an hour is judged
+    with it, too, and one that was is not judged again.
+    """
+    own = [check.key for check in checks_of([profiles.TABLE]) if check.table is profiles.TABLE]
     for first, last in restatement.ranges(starts, *RANGES["hour"]):
-        keys = platform.partitions.keys("hour", Window(first, last + timedelta(seconds=1)))
+        hours = Window(first, last + timedelta(hours=1))
+        keys = platform.partitions.keys("hour", hours)
         if keys:
-            tags = {RANGE_START: keys[0], RANGE_END: keys[-1]}
-            yield dg.RunRequest(job_name=profile_hours.name, asset_selection=assets, tags=tags)
+            new = [table for table in judged if len(profiled_hours(platform, table, hours)) < len(keys)]
+            yield dg.RunRequest(
+                job_name=profile_hours.name,
+                asset_selection=[profiles.TABLE.asset_key],
+                asset_check_keys=[*own, *(check.key for check in anomaly_checks(new))],
+                tags={RANGE_START: keys[0], RANGE_END: keys[-1]},
+            )

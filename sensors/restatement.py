@@ -16,16 +16,22 @@ from platform_assets.gold import active_users, fact_events, person_days, publish
 from platform_assets.identity_assets import is_behind
 from platform_assets.ops import computations
 from platform_assets.platform import Platform
+from platform_assets.quality.anomalies import anomaly_checks
 from platform_assets.semantics.watermark import is_closed, is_final, is_person_final
 from platform_assets.silver import activity_hours, identity_links, persons, touched_hours
+from platform_assets.tables import WATCHED
 from sensors.runs import is_under_way, was_last
 
 RANGE_START = "dagster/asset_partition_range_start"
 RANGE_END = "dagster/asset_partition_range_end"
 
+JUDGED_WHEN_PROFILED = AssetSelection.checks(*(check.key for check in anomaly_checks(WATCHED)))
+"""The checks that judge an hour once, when it is profiled, and not each time that it is computed."""
+
 restate_hours = dg.define_asset_job(
     "restate_hours",
-    selection=AssetSelection.assets(activity_hours.TABLE.asset_key, identity_links.TABLE.asset_key),
+    selection=AssetSelection.assets(activity_hours.TABLE.asset_key, identity_links.TABLE.asset_key)
+    - JUDGED_WHEN_PROFILED,
     description="Compute touched hours of activity and of evidence again.",
 )
 restate_persons = dg.define_asset_job(
@@ -42,7 +48,7 @@ restate_days = dg.define_asset_job(
 )
 restate_facts = dg.define_asset_job(
     "restate_facts",
-    selection=AssetSelection.assets(fact_events.TABLE.asset_key),
+    selection=AssetSelection.assets(fact_events.TABLE.asset_key) - JUDGED_WHEN_PROFILED,
     description="Compute the hours of facts again whose events or whose attributes as of then changed.",
 )
 

@@ -6,20 +6,20 @@ Everything is asked as of now but the evaluations of checks (`of_tables`), which
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 
 import dagster as dg
 
-from platform_assets.alerts import incidents
+from platform_assets.alerts import incidents, of_runs, of_tables
 from platform_assets.alerts.deliveries import SinkState
 from platform_assets.alerts.incidents import Condition, Incident
-from platform_assets.alerts.of_runs import of_backfills, of_runs
 from platform_assets.alerts.of_streams import of_canaries, of_kafka, of_rates
-from platform_assets.alerts.of_tables import of_checks, of_freshness
 from platform_assets.alerts.watched import OWNER, Watched
 from platform_assets.platform import Platform
 from platform_assets.quality.evaluations import new_evaluations
+from resources import alert_sinks
+from resources.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -29,11 +29,13 @@ class Seen:
     Attributes:
         conditions: What is wrong.
         unknown: Names of the kinds that could not be looked at.
+        removed: Causes of which there no longer is what they are about.
         cursor: Up to which event of Dagster's log evaluations were taken in.
     """
 
     conditions: list[Condition]
-    unknown: frozenset[str] = field(default_factory=frozenset)
+    unknown: frozenset[str] = frozenset()
+    removed: frozenset[str] = frozenset()
     cursor: int = 0
 
 
@@ -60,35 +62,49 @@ def look(
     evaluations, reached = new_evaluations(instance, cursor, now - platform.settings.alert_lookback)
     kafka = list(of_kafka(platform, now))
     found = [
-        *of_checks(evaluations, standing, watched),
-        *of_freshness(instance, evaluations, standing, watched, now),
-        *of_runs(instance, standing, watched, now - platform.settings.alert_lookback),
-        *of_backfills(instance, standing, watched, now - platform.settings.alert_lookback),
+        *of_tables.of_checks(evaluations, standing, watched),
+        *of_tables.of_freshness(instance, evaluations, standing, watched, now),
+        *of_runs.of_runs(instance, standing, watched, now - platform.settings.alert_lookback),
+        *of_runs.of_backfills(instance, standing, watched, now - platform.settings.alert_lookback),
         *kafka,
         *of_rates(platform, now),
         *of_canaries(platform, now),
-        *_of_sinks(sinks, now),
+        *_of_sinks(platform.settings, sinks, now),
     ]
     is_known = {cause for cause, incident in standing.items() if incident.change != "seen"}
     blind = any(condition.kind is incidents.KAFKA_UNREACHABLE for condition in kafka)
     unknown = {incidents.CONSUMER_LAG.name, incidents.STREAM_STOPPED.name} if blind else set()
-    return Seen(incidents.grouped(found, watched.upstream, is_known), frozenset(unknown), reached)
+    removed = {cause for cause, incident in standing.items() if not _is_there(incident, watched)}
+    conditions = incidents.grouped(found, watched.upstream, is_known)
+    return Seen(conditions, frozenset(unknown), frozenset(removed), reached)
 
 
-def _of_sinks(sinks: Mapping[str, SinkState], now: datetime) -> Iterator[Condition]:
-    """Sinks that take nothing."""
+def _is_there(incident: Incident, watched: Watched) -> bool:
+    """Whether there still is what an incident is about."""
+    if incident.kind == incidents.RUN_FAILED.name:
+        return of_runs.is_there(incident.cause, watched)
+    if incident.kind in (incidents.CHECK_FAILED.name, incidents.STALE.name):
+        return of_tables.is_there(incident, watched)
+    return True
+
+
+def _of_sinks(settings: Settings, sinks: Mapping[str, SinkState], now: datetime) -> Iterator[Condition]:
+    """Sinks that take nothing, and entries of the settings that are no sinks."""
+    _, wrong = alert_sinks.sinks(settings)
     for name, state in sinks.items():
         if state.is_down:
             error = None if state.last is None else state.last.error
-            yield Condition(
-                cause=f"sink:{name}",
-                kind=incidents.SINK_DOWN,
-                severity="error",
-                owner=OWNER,
-                title=f"alerts do not reach {name}",
-                seen=f"{len(state.pending)} messages wait; {state.failures} attempts in a row failed: {error}",
-                since=now,
-                path="/assets/ops/alert_deliveries",
-                asset="ops/alert_deliveries",
-                subject=f"sink:{name}",
-            )
+            wrong[name] = f"{len(state.pending)} messages wait; {state.failures} attempts in a row failed: {error}"
+    for name, seen in wrong.items():
+        yield Condition(
+            cause=f"sink:{name}",
+            kind=incidents.SINK_DOWN,
+            severity="error",
+            owner=OWNER,
+            title=f"alerts do not reach {name}",
+            seen=seen,
+            since=now,
+            path="/assets/ops/alert_deliveries",
+            asset="ops/alert_deliveries",
+            subject=f"sink:{name}",
+        )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import polars as pl
 
@@ -50,6 +51,11 @@ class SinkState:
         """Whether it failed too often in a row."""
         return self.failures >= DOWN_AFTER
 
+    @property
+    def tried_at(self) -> datetime:
+        """When something was last handed to it, taken or not."""
+        return datetime.min.replace(tzinfo=UTC) if self.last is None else self.last.attempted_at
+
     def is_due(self, now: datetime) -> bool:
         """Whether something may be handed to it now."""
         if not self.pending:
@@ -61,14 +67,18 @@ def sink_states(messages: Sequence[Incident], attempts: pl.DataFrame, sinks: Col
     """How each sink does, by name.
 
     A message is pending until an attempt delivered it. A sink takes one message after another, in the order in which
-    things happened: a recovery never overtakes what it ends.
+    things happened: a recovery never overtakes what it ends, though the clock was put back in between.
 
     Args:
         messages: The changes that are messages.
         attempts: Rows of `ops/alert_deliveries`.
         sinks: The sinks that there are; what is addressed to others waits until they are back.
     """
-    ordered = sorted(messages, key=lambda m: (m.changed_at, m.incident_id, m.revision))
+    in_turn: dict[str, deque[Incident]] = {}
+    for message in sorted(messages, key=lambda m: m.revision):
+        in_turn.setdefault(message.incident_id, deque()).append(message)
+    by_clock = sorted(messages, key=lambda m: (m.changed_at, m.incident_id))
+    ordered = [in_turn[m.incident_id].popleft() for m in by_clock]
     states = {}
     for sink in sinks:
         own = attempts.filter(pl.col("sink") == sink).sort("attempted_at", "attempt")

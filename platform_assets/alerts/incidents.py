@@ -27,7 +27,10 @@ from platform_assets.ops.incidents import MESSAGES, TABLE
 from resources.settings import SEVERITIES, Severity
 
 Change = Literal["seen", "opened", "worsened", "updated", "reminded", "clearing", "back", "recovered", "gone"]
-_ENDED = ("recovered", "gone")
+ENDED = ("recovered", "gone")
+"""The changes after which nothing more happens to an incident."""
+REMOVED = "what this is about is no longer there"
+"""What an incident says that ended because there is nothing left that could be mended."""
 
 
 @dataclass(frozen=True)
@@ -145,7 +148,7 @@ class Incident:
     @property
     def is_over(self) -> bool:
         """Whether nothing more can happen to it."""
-        return self.change in _ENDED
+        return self.change in ENDED
 
     @property
     def is_message(self) -> bool:
@@ -176,6 +179,7 @@ def reconcile(
     now: datetime,
     manner: Manner,
     unknown: Collection[str] = (),
+    removed: Collection[str] = (),
 ) -> list[Incident]:
     """What changes, now that these conditions hold.
 
@@ -185,6 +189,7 @@ def reconcile(
         now: The clock.
         manner: How incidents are told.
         unknown: Kinds that could not be looked at: their incidents stay as they are.
+        removed: Causes of which there no longer is what they are about: their incidents end, and say so.
 
     Returns:
         The changes, one an incident at most. Applied (`standing_after`), the same conditions at the same time change
@@ -205,15 +210,24 @@ def reconcile(
     for cause, incident in standing.items():
         if cause in holding or incident.kind in unknown:
             continue
-        change = _absent(incident, now, manner)
+        change = _absent(incident, now, manner, cause in removed)
         if change is not None:
             changes.append(change)
     return changes
 
 
 def standing_after(standing: Mapping[str, Incident], changes: Sequence[Incident]) -> dict[str, Incident]:
-    """The incidents that are not over after some changes, by cause."""
-    after = {**standing, **{change.cause: change for change in changes}}
+    """The incidents that are not over after some changes, by cause; their sinks are all that were told of them.
+
+    Args:
+        standing: The incidents that were not over before, by cause.
+        changes: The changes; of one incident in the order of their revisions.
+    """
+    after = dict(standing)
+    for change in changes:
+        before = after.get(change.cause)
+        told = before.sinks if before is not None and before.incident_id == change.incident_id else ()
+        after[change.cause] = replace(change, sinks=tuple(sorted({*told, *change.sinks})))
     return {cause: incident for cause, incident in after.items() if not incident.is_over}
 
 
@@ -228,10 +242,10 @@ def grouped(
         known: Causes that people were told of: these stay conditions of their own, else they would seem to recover.
 
     Returns:
-        The conditions; a cause has the tables that wait for it as further members.
+        The conditions; a cause has the tables that wait for it as further members, and is as bad as the worst of them.
     """
     causes = {c.subject: c for c in conditions if c.kind.is_cause and c.subject is not None}
-    waiting: dict[str, list[str]] = {}
+    waiting: dict[str, list[Condition]] = {}
     folded: set[str] = set()
     for condition in conditions:
         if not condition.kind.may_follow or condition.cause in known or condition.subject is None:
@@ -239,12 +253,8 @@ def grouped(
         root = _root(condition.subject, causes, upstream)
         if root != condition.subject:
             folded.add(condition.cause)
-            waiting.setdefault(causes[root].cause, []).extend(condition.members or (condition.subject,))
-    return [
-        replace(c, members=tuple(sorted({*c.members, *waiting.get(c.cause, ())})))
-        for c in conditions
-        if c.cause not in folded
-    ]
+            waiting.setdefault(causes[root].cause, []).append(condition)
+    return [_with(c, waiting.get(c.cause, ())) for c in conditions if c.cause not in folded]
 
 
 def frame(changes: Sequence[Incident]) -> pl.DataFrame:
@@ -269,29 +279,43 @@ def from_frame(rows: pl.DataFrame) -> list[Incident]:
     ]
 
 
+def _with(cause: Condition, waiting: Sequence[Condition]) -> Condition:
+    """A cause, and what follows from it."""
+    members = {member for one in waiting for member in one.members or (one.subject or one.cause,)}
+    return replace(
+        cause,
+        members=tuple(sorted({*cause.members, *members})),
+        severity=max((cause.severity, *(one.severity for one in waiting)), key=SEVERITIES.index),
+    )
+
+
 def _held(incident: Incident | None, condition: Condition, now: datetime, manner: Manner) -> Incident | None:
     """The change of an incident whose condition holds."""
     if incident is None:
         first = _first(condition, now, manner)
         return first if condition.patience > timedelta(0) else _told(first, "opened", condition, now, manner, 1)
+    is_other = condition.severity != incident.severity or condition.members != incident.members
     if incident.change == "seen":
-        if now - incident.changed_at < condition.patience:
-            return None
-        return _told(incident, "opened", condition, now, manner)
+        if now - incident.changed_at >= condition.patience:
+            return _told(incident, "opened", condition, now, manner)
+        # Its instant stays: patience counts from it.
+        return _next(_as_of(incident, condition, manner), "seen", incident.changed_at) if is_other else None
     if SEVERITIES.index(condition.severity) > SEVERITIES.index(incident.worst):
         return _told(incident, "worsened", condition, now, manner)
-    if incident.change == "clearing":
-        return _next(_as_of(incident, condition, manner), "back", now)
     if incident.told_at is not None and now - incident.told_at >= manner.reminder:
         return _told(incident, "reminded", condition, now, manner)
-    if condition.severity != incident.severity or condition.members != incident.members:
-        return _next(_as_of(incident, condition, manner), "updated", now)
-    return None
+    newcomers = set(manner.takers(condition.subject, condition.severity)) - set(incident.sinks)
+    if newcomers:
+        return replace(_told(incident, "reminded", condition, now, manner), sinks=tuple(sorted(newcomers)))
+    if incident.change == "clearing":
+        return _next(_as_of(incident, condition, manner), "back", now)
+    return _next(_as_of(incident, condition, manner), "updated", now) if is_other else None
 
 
-def _absent(incident: Incident, now: datetime, manner: Manner) -> Incident | None:
+def _absent(incident: Incident, now: datetime, manner: Manner, is_removed: bool) -> Incident | None:
     """The change of an incident whose condition does not hold."""
-    gone = replace(incident, members=())
+    seen = f"{incident.seen} ({REMOVED})" if is_removed and incident.change != "clearing" else incident.seen
+    gone = replace(incident, members=(), seen=seen)
     if incident.change == "seen":
         return _next(gone, "gone", now)
     if incident.change == "clearing":

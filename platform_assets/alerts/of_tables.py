@@ -14,7 +14,6 @@ import dagster as dg
 from platform_assets.alerts import incidents
 from platform_assets.alerts.incidents import Condition, Incident
 from platform_assets.alerts.watched import LONGEST_SEEN, Watched
-from platform_assets.quality.anomalies import ANOMALIES
 from platform_assets.quality.evaluations import DUE, Evaluation
 from resources.settings import Severity
 
@@ -26,11 +25,12 @@ def of_checks(
     evaluations: Sequence[Evaluation], standing: Mapping[str, Incident], watched: Watched
 ) -> Iterator[Condition]:
     """One condition a check that fails for some partition: those that failed, but for those that passed since."""
-    failing, newest = _failing(evaluations, standing, watched)
-    for cause, members in failing.items():
+    failing, newest = _failing(evaluations, standing)
+    for cause, judged in failing.items():
+        _, table, name = cause.split(":")
+        members = {member: at for member, at in judged.items() if watched.judges(table, name, _partition(member))}
         if not members:
             continue
-        _, table, name = cause.split(":")
         known, last = standing.get(cause), newest.get(cause)
         severity: Severity = "error"
         seen = ""
@@ -70,6 +70,8 @@ def of_freshness(
     told: dict[str, Evaluation] = {}
     for evaluation in evaluations:
         if evaluation.check == DUE and evaluation.partition is not None:
+            if evaluation.partition < owing.get(evaluation.table, ""):
+                continue  # a run that made an older partition says nothing of the one that is owed
             owing.pop(evaluation.table, None)  # only the newest counts: it judges the newest partition that is due
             if not evaluation.passed:
                 owing[evaluation.table] = evaluation.partition
@@ -83,14 +85,29 @@ def of_freshness(
             what += f"; partition {missing} is missing" if missing else ""
             yield _stale(keys[key], severity, what, record.updated_at, missing, watched)
     for table, partition in owing.items():
+        if not watched.judges(table, DUE, partition):
+            continue
         known, evaluation_told = standing.get(f"stale:{table}"), told.get(table)
         described = evaluation_told.description if evaluation_told is not None else "the partition is missing"
         since = known.since if known is not None else evaluation_told.at if evaluation_told is not None else now
         yield _stale(table, "error", f"partition {partition}: {described}", since, partition, watched)
 
 
+def is_there(incident: Incident, watched: Watched) -> bool:
+    """Whether there still is what an incident of a check, or of a stale table, is about."""
+    if incident.kind == incidents.CHECK_FAILED.name:
+        _, table, name = incident.cause.split(":")
+        return any(watched.judges(table, name, _partition(member)) for member in incident.members)
+    owed = (member.partition(" ") for member in incident.members)
+    return any(watched.judges(table, DUE, partition or None) for table, _, partition in owed)
+
+
+def _partition(member: str) -> str | None:
+    return None if member == _ALL_OF_IT else member
+
+
 def _failing(
-    evaluations: Sequence[Evaluation], standing: Mapping[str, Incident], watched: Watched
+    evaluations: Sequence[Evaluation], standing: Mapping[str, Incident]
 ) -> tuple[dict[str, dict[str, datetime]], dict[str, Evaluation]]:
     """By cause the members that fail, with when that was first seen; and the newest failure."""
     failing = {
@@ -100,17 +117,14 @@ def _failing(
     }
     newest: dict[str, Evaluation] = {}
     for evaluation in evaluations:
-        table = watched.tables.get(evaluation.table)
-        # Of a range Dagster records each partition, and the sum for none: the sum would never pass again.
-        is_sum = evaluation.partition is None and table is not None and table.partitions is not None
-        if evaluation.check == DUE or is_sum:
+        # Of a range each partition is recorded, and the sum for none: the sum would never pass again.
+        if evaluation.check == DUE or evaluation.is_sum:
             continue
         cause = f"check:{evaluation.table}:{evaluation.check}"
         member = evaluation.partition or _ALL_OF_IT
         members = failing.setdefault(cause, {})
         members.pop(member, None)
-        # An hour that was an anomaly stays one: what is told ends with a later hour that is as expected.
-        if evaluation.newest_only or (evaluation.passed and evaluation.check in ANOMALIES):
+        if evaluation.ends_earlier:
             for earlier in [known for known in members if known < member]:
                 del members[earlier]
         if not evaluation.passed:

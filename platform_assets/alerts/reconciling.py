@@ -8,6 +8,7 @@ sees the same state, and goes on.
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -90,7 +91,7 @@ def tick(
         ui_url=platform.settings.ui_url,
         takers=_takers(sinks),
     )
-    changes = reconcile(standing, seen.conditions, now, manner, seen.unknown)
+    changes = reconcile(standing, seen.conditions, now, manner, seen.unknown, seen.removed)
     if changes:
         writer.refresh()
         progress = {evaluations: max(seen.cursor, recorded or 0), REVISION_APP: (number or 0) + 1}
@@ -102,9 +103,9 @@ def tick(
 
 def standing_incidents(lake: Lake) -> dict[str, Incident]:
     """The incidents that are not over, by cause."""
-    newest = lake.scan(TABLE).sort("changed_at", "revision").group_by("incident_id").last()
-    rows = newest.filter(~pl.col("change").is_in(["recovered", "gone"])).select(TABLE.schema.names()).collect()
-    return {incident.cause: incident for incident in incidents.from_frame(rows)}
+    changes = lake.scan(TABLE).sort("revision")  # not by the clock, which may be put back
+    is_over = pl.col("change").last().is_in(incidents.ENDED).over("incident_id")
+    return standing_after({}, incidents.from_frame(changes.filter(~is_over).collect()))
 
 
 def pending(lake: Lake, sinks: Sequence[str]) -> dict[str, int]:
@@ -146,20 +147,29 @@ def _takers(sinks: Sequence[AlertSink]) -> Callable[[str | None, Severity], tupl
 def _deliver(
     platform: Platform, sinks: Sequence[AlertSink], states: dict[str, SinkState]
 ) -> tuple[int, Sequence[Attempt]]:
-    """Hand each sink what it has not taken, in order, until it refuses or time is up. Returns taken, and failures."""
+    """Hand sinks what they have not taken, until each refused or time is up. Returns how many were taken, and failures.
+
+    Each takes one message in its turn, whoever waited longest first: one that is slow, or has much to take, holds up
+    no other.
+    """
     deadline, delivered, failed = time.monotonic() + _SECONDS, 0, []
-    for sink in sinks:
+    states = dict(states)
+    turns = deque(sorted(sinks, key=lambda sink: states[sink.name].tried_at))
+    while turns and time.monotonic() < deadline:
+        sink = turns.popleft()
         state = states[sink.name]
-        while state.is_due(platform.clock()) and time.monotonic() < deadline:
-            message = state.pending[0]
-            error = _hand_over(sink, message)
-            attempt = deliveries.attempted(state, sink.name, message, platform.clock(), error)
-            platform.lake.append(alert_deliveries.TABLE, deliveries.frame([attempt]))
-            if error is not None:
-                failed.append(attempt)
-                break
-            delivered += 1
-            state = SinkState(failures=0, last=attempt, pending=state.pending[1:])
+        if not state.is_due(platform.clock()):
+            continue
+        message = state.pending[0]
+        error = _hand_over(sink, message)
+        attempt = deliveries.attempted(state, sink.name, message, platform.clock(), error)
+        platform.lake.append(alert_deliveries.TABLE, deliveries.frame([attempt]))
+        if error is not None:
+            failed.append(attempt)
+            continue
+        delivered += 1
+        states[sink.name] = SinkState(failures=0, last=attempt, pending=state.pending[1:])
+        turns.append(sink)
     return delivered, failed
 
 

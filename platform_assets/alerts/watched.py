@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import dagster as dg
 
@@ -26,24 +26,57 @@ class Watched:
 
     Attributes:
         tables: The tables, by name.
-        upstream: For each table the names of what it is computed from; a stream's table stands on its stream, a
+        upstream: For each asset the names of what it is computed from; a stream's table stands on its stream, a
             stream on Kafka.
+        checks: The checks that there are.
+        jobs: Names of the jobs that there are.
+        partitions: For each asset that has partitions by time their definition.
     """
 
-    tables: Mapping[str, Table]
-    upstream: Mapping[str, Collection[str]]
+    tables: Mapping[str, Table] = field(default_factory=dict)
+    upstream: Mapping[str, Collection[str]] = field(default_factory=dict)
+    checks: Collection[dg.AssetCheckKey] = ()
+    jobs: Collection[str] = ()
+    partitions: Mapping[str, dg.TimeWindowPartitionsDefinition] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, tables: Sequence[Table], assets: Sequence[dg.AssetsDefinition | dg.AssetSpec]) -> Watched:
-        """What some tables and their assets say."""
-        specs = [spec for a in assets for spec in (a.specs if isinstance(a, dg.AssetsDefinition) else [a])]
-        upstream: dict[str, set[str]] = {
-            "/".join(spec.key.path): {"/".join(dep.asset_key.path) for dep in spec.deps} for spec in specs
-        }
+    def of(cls, tables: Sequence[Table], repository: dg.RepositoryDefinition) -> Watched:
+        """What some tables say, and what Dagster has loaded."""
+        graph = repository.asset_graph
+        nodes = {"/".join(node.key.path): node for node in graph.asset_nodes}
+        upstream = {name: {"/".join(key.path) for key in node.parent_keys} for name, node in nodes.items()}
         for stream in STREAMS:
             upstream.setdefault(stream.table.name, set()).add(stream_node(stream))
             upstream[stream_node(stream)] = {KAFKA}
-        return cls({table.name: table for table in tables}, upstream)
+        return cls(
+            {table.name: table for table in tables},
+            upstream,
+            graph.asset_check_keys,
+            frozenset(repository.job_names),
+            {
+                name: node.partitions_def
+                for name, node in nodes.items()
+                if isinstance(node.partitions_def, dg.TimeWindowPartitionsDefinition)
+            },
+        )
+
+    def judges(self, table: str, check: str, partition: str | None) -> bool:
+        """Whether a check is still there, and what it judged: a partition, or all of the table.
+
+        Which checks a table has whose file is wrong is not known: they are taken to be there.
+        """
+        is_wrong = table in self.upstream and table not in self.tables
+        is_there = is_wrong or dg.AssetCheckKey(dg.AssetKey(table.split("/")), check) in self.checks
+        return is_there and (partition is None or partition >= self.first_partition(table))
+
+    def runs(self, name: str) -> bool:
+        """Whether a job, or an asset, is still there."""
+        return name in self.jobs or name in self.upstream
+
+    def first_partition(self, asset: str) -> str:
+        """The key of an asset's first partition; empty where it has none. Keys are ordered as time is."""
+        definition = self.partitions.get(asset)
+        return "" if definition is None else definition.start.strftime(definition.fmt)
 
     def owner(self, table: str) -> str:
         """Who answers for a table."""

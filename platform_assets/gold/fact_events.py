@@ -25,7 +25,7 @@ from platform_assets.silver import (
     touched_hours,
     users,
 )
-from platform_assets.table import MONEY, Column, Reference, Table
+from platform_assets.table import MONEY, Column, Reference, Table, Watch
 from resources.lake import Lake, retrying
 
 TABLE = Table(
@@ -76,6 +76,11 @@ TABLE = Table(
     references=(
         Reference(("product_id",), products.DIMENSION.table, share=0.05),
         Reference(("experiment",), experiments.DIMENSION.table),
+    ),
+    # What is joined: the event's own columns are watched in silver. Where a join finds nothing, all of it is null.
+    watch=Watch(
+        nulls=("user_plan", "user_country", "product_category", "product_price"),
+        values=("user_plan", "user_country", "product_category"),
     ),
 )
 
@@ -161,8 +166,8 @@ def rebuild(platform: Platform, window: Window) -> None:
             rows = transform(acted, versions).collect()
             made = lake.replace(TABLE, handle, rows, part)
             for join, read in zip(JOINS, known, strict=True):
-                platform.record(TABLE, part, join.dimension.table, read.version(), made, rows.height)
-            platform.record(TABLE, part, events.TABLE, source.version(), made, rows.height)
+                platform.record(TABLE, part, join.dimension.table, read.version(), made, rows.height, source)
+            platform.record(TABLE, part, events.TABLE, source.version(), made, rows.height, source)
 
         retrying(f"rebuild of {TABLE.name}", attempt)
 

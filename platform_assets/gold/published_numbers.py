@@ -66,11 +66,11 @@ TABLE = Table(
         Column(
             "expected_late_share",
             pl.Float64(),
-            "Share of the window's events that is still expected: what had not come yet when past windows were as old. "
-            "Null where there are none to tell it by, and of numbers of the database, where nothing comes late.",
+            "Share of the events it is made of that is still expected: what had not come yet when past windows were as "
+            "old. Null where there are none to tell it by, and of numbers of the database, where nothing comes late.",
             nullable=True,
         ),
-        Column("is_closed", pl.Boolean(), "Whether the watermark had passed the window's end."),
+        Column("is_closed", pl.Boolean(), "Whether the watermark had passed the end of all that the number is about."),
         Column(
             "is_final",
             pl.Boolean(),
@@ -299,7 +299,7 @@ class _Comparison:
 
     def _differs(self) -> pl.Expr:
         """Whether a number, how final it is, or its definition is another than was said; true where nothing was."""
-        end, at = pl.col("window_end"), pl.col("watermark")
+        end, at = pl.col("settles_at"), pl.col("watermark")
         flags = {
             "is_closed": at >= end,
             "is_final": (at >= end + self._lateness) & self._becomes_final,
@@ -328,6 +328,7 @@ class _Comparison:
 
     def _row(self, row: Mapping[str, Any], at: datetime) -> dict[str, Any]:
         window, watermark = Window(row["window_start"], row["window_end"]), row["watermark"]
+        settles_at = self._publication.settles_at(window, self._zone)
         value, last_value, is_first = row["value"], row["last_value"], row["last_revision"] is None
         told = {
             table.name: row[name]
@@ -346,9 +347,9 @@ class _Comparison:
             "change": None if value is None or last_value is None else value - last_value,
             "causes": ["first publication"] if is_first else list(self._causes(row, window, after)),
             "expected_late_share": self._expected(window, watermark),
-            "is_closed": is_closed(window.end, watermark),
-            "is_final": self._becomes_final and is_final(window.end, watermark, self._lateness),
-            "is_person_final": self._becomes_final and is_person_final(window.end, watermark),
+            "is_closed": is_closed(settles_at, watermark),
+            "is_final": self._becomes_final and is_final(settles_at, watermark, self._lateness),
+            "is_person_final": self._becomes_final and is_person_final(settles_at, watermark),
             "watermark": watermark,
             "definition_version": row["definition_version"],
             "source_versions": self._sources(window, after),
@@ -387,15 +388,16 @@ class _Comparison:
     def _expected(self, window: Window, watermark: datetime | None) -> float | None:
         if watermark is None or not self._becomes_final:
             return None
-        if is_final(window.end, watermark, self._lateness):
+        settles_at = self._publication.settles_at(window, self._zone)
+        if is_final(settles_at, watermark, self._lateness):
             return 0.0  # whatever comes now is refused as too late
         key = ("expected", window, watermark)
         if key not in self._known:
             before = self._publication.windows_before(window, self._zone)
-            ended = (past for past in before if is_final(past.end, watermark, self._lateness))
-            past = [(w.start, w.end) for w in islice(ended, PAST_WINDOWS)]
+            spans = ((past.start, self._publication.settles_at(past, self._zone)) for past in before)
+            past = [*islice((span for span in spans if is_final(span[1], watermark, self._lateness)), PAST_WINDOWS)]
             arrivals = self._arrivals_since(min(start for start, _ in past))
-            self._known[key] = share_still_expected(arrivals, past, watermark - window.end)
+            self._known[key] = share_still_expected(arrivals, past, watermark - settles_at)
         found: float | None = self._known[key]
         return found
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -14,19 +14,18 @@ from partitions import Window
 from platform_assets.ops import computations
 from platform_assets.platform import Platform
 from platform_assets.quality import profiles
-from platform_assets.quality.checks import Check, Verdict
+from platform_assets.quality.checks import EVER, Check, Verdict
 from platform_assets.quality.evaluations import Pillar
-from platform_assets.semantics.anomalies import NOT_JUDGED, Anomalies, judged, shifts
-from platform_assets.silver import events
-from platform_assets.table import Table
+from platform_assets.semantics.anomalies import NOT_JUDGED, VERDICTS, Anomalies, judged, shifts
+from platform_assets.table import Table, Watch
 
 SPECIFICATION = Anomalies()
 """The thresholds of all checks here."""
 
-_OUTCOMES = ("silver", "duplicate", "quarantined", "dead_lettered")
 _HOUR = timedelta(hours=1)
 _VALUES_COMPARED = 50
 """How many values of a column are told apart when distributions are compared; the others count as one."""
+_COUNTS = ("rows", "values")
 _TOLD = 3
 _SHOWN = 20
 
@@ -45,19 +44,23 @@ class Measure:
 
     name: str
     what: str
-    unit: Literal["rows", "share", "distance"]
+    unit: Literal["rows", "values", "share", "distance"]
     pillar: Pillar
     series: Callable[[pl.DataFrame], pl.DataFrame]
 
 
-def volume(profiled: pl.DataFrame) -> pl.DataFrame:
-    """The rows that each hour of arrival brought, by topic."""
-    return _by_topic(profiled.filter(measure="silver"), value=pl.col("rows").sum(), rows=pl.col("rows").sum())
+def counted(measure: str) -> Callable[[pl.DataFrame], pl.DataFrame]:
+    """How many there are in an hour, by topic, column or value."""
+
+    def series(profiled: pl.DataFrame) -> pl.DataFrame:
+        return _by_subject(profiled.filter(measure=measure), value=pl.col("rows").sum(), rows=pl.col("rows").sum())
+
+    return series
 
 
 def late_share(profiled: pl.DataFrame) -> pl.DataFrame:
     """How many of the rows that arrived in an hour are of an event older than the hour before, by topic."""
-    return _by_topic(profiled.filter(measure="late"), value=pl.col("rows").sum(), rows=pl.col("of_rows").sum())
+    return _by_subject(profiled.filter(measure="late"), value=pl.col("rows").sum(), rows=pl.col("of_rows").sum())
 
 
 def outcome_share(*outcomes: str) -> Callable[[pl.DataFrame], pl.DataFrame]:
@@ -65,19 +68,19 @@ def outcome_share(*outcomes: str) -> Callable[[pl.DataFrame], pl.DataFrame]:
 
     def series(profiled: pl.DataFrame) -> pl.DataFrame:
         is_one = pl.col("measure").is_in(outcomes)
-        records = profiled.filter(pl.col("measure").is_in(_OUTCOMES))
-        return _by_topic(records, value=pl.col("rows").filter(is_one).sum(), rows=pl.col("rows").sum())
+        records = profiled.filter(pl.col("measure").is_in(profiles.OUTCOMES))
+        return _by_subject(records, value=pl.col("rows").filter(is_one).sum(), rows=pl.col("rows").sum())
 
     return series
 
 
 def null_share(profiled: pl.DataFrame) -> pl.DataFrame:
-    """How many events of an hour lack a column, by column."""
+    """How many rows of an hour lack a column, by column."""
     return profiled.filter(measure="null").select("hour", series="subject", value="rows", rows="of_rows")
 
 
 def values(profiled: pl.DataFrame) -> pl.DataFrame:
-    """The events of an hour by value, by column; rare values as one, which is null."""
+    """The rows of an hour by value, by column; rare values as one, which is null."""
     told = profiled.filter(pl.col("measure").is_in(("value", "other_values")))
     known = told.filter(measure="value").group_by("subject", "value").agg(pl.col("rows").sum())
     often = known.sort("subject", "rows", "value", descending=[False, True, False]).filter(
@@ -89,10 +92,8 @@ def values(profiled: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-MEASURES = (
-    Measure("volume", "As many rows arrive an hour, by topic, as usual.", "rows", "volume", volume),
-    Measure("null_share", "As many events lack a column as usual.", "share", "completeness", null_share),
-    Measure("distribution", "The values of a column are distributed as usual.", "distance", "distribution", values),
+_OF_OUTCOMES = (
+    Measure("volume", "As many rows arrive an hour, by topic, as usual.", "rows", "volume", counted("silver")),
     Measure("late_share", "As many rows come late as usual.", "share", "freshness", late_share),
     Measure(
         "duplicate_share", "As many records are duplicates as usual.", "share", "uniqueness", outcome_share("duplicate")
@@ -107,13 +108,30 @@ MEASURES = (
 )
 
 
+def measures_of(watch: Watch) -> Iterator[Measure]:
+    """What is judged of a table that says what of it is watched."""
+    if watch.outcomes:
+        yield from _OF_OUTCOMES
+    else:
+        by = "" if watch.by is None else f", by `{watch.by}`,"
+        yield Measure("volume", f"As many rows are of an hour{by} as usual.", "rows", "volume", counted("rows"))
+    if watch.distinct:
+        several = "As many values of a column are in an hour as usual."
+        yield Measure("distinct_values", several, "values", "volume", counted("distinct"))
+    if watch.nulls:
+        yield Measure("null_share", "As many rows lack a column as usual.", "share", "completeness", null_share)
+    if watch.values:
+        spread = "The values of a column are distributed as usual."
+        yield Measure("distribution", spread, "distance", "distribution", values)
+
+
 def verdicts_of(platform: Platform, table: Table, measure: Measure, window: Window) -> pl.DataFrame:
     """What the profiled hours of a window are (`semantics.anomalies.VERDICTS`), told by those before them.
 
     Hours that were not profiled are not judged; what lies before such an hour tells nothing.
     """
     since = window.start - SPECIFICATION.reads
-    profiled = _profiled(platform, Window(since, window.end))
+    profiled = profiled_hours(platform, table, Window(since, window.end))
     gaps = [hour for hour in _hours(since, window.start) if hour not in profiled]
     known = Window(max([since, *(gap + _HOUR for gap in gaps)]), window.end)
     rows = platform.lake.scan(profiles.TABLE, known).filter(source_table=table.name).collect()
@@ -121,17 +139,21 @@ def verdicts_of(platform: Platform, table: Table, measure: Measure, window: Wind
     if measure.unit == "distance":
         found = shifts(series, SPECIFICATION, zone, window.end)
     else:
-        kind: Literal["count", "share"] = "count" if measure.unit == "rows" else "share"
+        kind: Literal["count", "share"] = "share" if measure.unit == "share" else "count"
         found = judged(series, SPECIFICATION, kind, zone, window.end)
     wanted = [hour for hour in _hours(window.start, window.end) if hour in profiled]
     return found.filter(pl.col("hour").is_in(wanted))
 
 
 def is_usual(measure: Measure) -> Callable[[Platform, Table, Window], Verdict]:
-    """Whether the hours of a window are as those before say. An hour that cannot be told passes, and is told so."""
+    """Whether the hours of a window are as those before say. An hour that cannot be told passes, and is told so.
+
+    Of a table without partitions those hours are judged that were profiled last.
+    """
 
     def judge(platform: Platform, table: Table, window: Window) -> Verdict:
-        found = verdicts_of(platform, table, measure, window)
+        asked = _profiled_last(platform, table) if window == EVER else window
+        found = pl.DataFrame(schema=VERDICTS) if asked is None else verdicts_of(platform, table, measure, asked)
         told = found.sort(pl.col("is_anomaly"), pl.col("score").abs(), descending=True, nulls_last=True)
         wrong = told.filter("is_anomaly")
         open_ones = found.filter(pl.col("reason").is_in(NOT_JUDGED))
@@ -149,6 +171,7 @@ def is_usual(measure: Measure) -> Callable[[Platform, Table, Window], Verdict]:
         return Verdict(
             passed=wrong.is_empty(),
             description="; ".join(parts),
+            is_told=not found.is_empty(),
             metadata={"hours": str(told.head(_SHOWN).to_dicts())},
             **({} if found.is_empty() else told.select("observed", "least", "most").row(0, named=True)),
             unit=measure.unit,
@@ -158,37 +181,53 @@ def is_usual(measure: Measure) -> Callable[[Platform, Table, Window], Verdict]:
     return judge
 
 
-ANOMALY_CHECKS = tuple(
-    Check(
-        events.TABLE,
-        measure.name,
-        is_usual(measure),
-        f"{measure.what} Judged once, when the hour is closed.",
-        severity=dg.AssetCheckSeverity.WARN,
-        reads=(profiles.TABLE,),
-        pillar=measure.pillar,
+def anomaly_checks(tables: Sequence[Table]) -> tuple[Check, ...]:
+    """The checks that warn of anomalies in those of some tables that are watched.
+
+    The sensor `profiling` has them judge; the schedule of due partitions does not. An hour that was an anomaly stays
+    one: what is told of it ends with a later hour that is as usual.
+    """
+    return tuple(
+        Check(
+            table,
+            measure.name,
+            is_usual(measure),
+            f"{measure.what} Judged once, when the hour is closed.",
+            severity=dg.AssetCheckSeverity.WARN,
+            later_ends=True,
+            reads=(profiles.TABLE,),
+            pillar=measure.pillar,
+        )
+        for table in tables
+        if table.watch is not None
+        for measure in measures_of(table.watch)
     )
-    for measure in MEASURES
-)
-"""The checks that warn of anomalies. The sensor `profiling` has them judge; the schedule of due partitions does not."""
-
-ANOMALIES = frozenset(check.name for check in ANOMALY_CHECKS)
-"""Their names. An hour that was an anomaly stays one: the alert of it ends with a later hour that is as usual."""
 
 
-def _by_topic(profiled: pl.DataFrame, **counts: pl.Expr) -> pl.DataFrame:
-    return profiled.group_by("hour", series="subject").agg(**counts)
-
-
-def _profiled(platform: Platform, window: Window) -> set[datetime]:
-    """The hours of a window that were profiled, told by the ledger: a silent hour has no rows."""
-    done = platform.lake.scan(computations.TABLE).filter(
-        pl.col("table") == profiles.TABLE.name,
-        pl.col("window_start") < window.end,
-        pl.col("window_end") > window.start,
+def profiled_hours(platform: Platform, table: Table, window: Window) -> set[datetime]:
+    """The hours of a window that were profiled of a table, told by the ledger: a silent hour has no rows."""
+    done = _of_profiles(platform, table).filter(
+        pl.col("window_start") < window.end, pl.col("window_end") > window.start
     )
     spans = done.select("window_start", "window_end").collect().iter_rows()
     return {hour for start, end in spans for hour in _hours(max(start, window.start), min(end, window.end))}
+
+
+def _by_subject(profiled: pl.DataFrame, **counts: pl.Expr) -> pl.DataFrame:
+    return profiled.group_by("hour", series="subject").agg(**counts)
+
+
+def _profiled_last(platform: Platform, table: Table) -> Window | None:
+    """The newest hours of a table that were profiled, together; None where none ever was."""
+    done = _of_profiles(platform, table).select("window_start", "window_end", "computed_at")
+    newest = done.sort("window_end", "computed_at").tail(1).collect()
+    return None if newest.is_empty() else Window(*newest.row(0)[:2])
+
+
+def _of_profiles(platform: Platform, table: Table) -> pl.LazyFrame:
+    """The computations of a table's profiles."""
+    ledger = platform.lake.scan(computations.TABLE)
+    return ledger.filter(pl.col("table") == profiles.TABLE.name, pl.col("upstream") == table.name)
 
 
 def _hours(start: datetime, end: datetime) -> Iterator[datetime]:
@@ -200,10 +239,12 @@ def _hours(start: datetime, end: datetime) -> Iterator[datetime]:
 
 def _in_words(row: dict[str, Any], measure: Measure) -> str:
     def said(number: float) -> str:
-        return {"rows": f"{number:,.0f} rows", "share": f"{number:.1%}", "distance": f"{number:.2f}"}[measure.unit]
+        return {"share": f"{number:.1%}", "distance": f"{number:.2f}"}.get(
+            measure.unit, f"{number:,.0f} {measure.unit}"
+        )
 
     over = "" if row["bucket_hours"] == 1 else f" in the {row['bucket_hours']} hours up to its end"
-    of_rows = "" if measure.unit == "rows" else f" of {row['rows']:,} rows"
+    of_rows = "" if measure.unit in _COUNTS else f" of {row['rows']:,} rows"
     what = f"{said(row['observed'])} from the usual one" if measure.unit == "distance" else said(row["observed"])
     return (
         f"{row['series']} at {row['hour']:%Y-%m-%d %H:%M} UTC: {row['reason']}: {what}{of_rows}{over}, "

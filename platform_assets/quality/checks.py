@@ -29,12 +29,13 @@ from platform_assets.followed import ANSWERED, Followed
 from platform_assets.ops import computations
 from platform_assets.platform import Platform
 from platform_assets.quality.conservation import CONSERVATIONS, Conservation, Finding
-from platform_assets.quality.evaluations import DUE, Measures, Pillar, of_newest_only, sum_of
+from platform_assets.quality.evaluations import DUE, Measures, Pillar, end_of_earlier, sum_of
 from platform_assets.quality.references import orphans
 from platform_assets.semantics.lateness import share_still_expected
 from platform_assets.semantics.privacy import holds_address, may_hold_address
 from platform_assets.semantics.watermark import is_final
 from platform_assets.silver import events, outcomes, quarantine, row_changes, touched_hours
+from platform_assets.streams import epochs
 from platform_assets.streams.stream import EVENT_STREAMS
 from platform_assets.table import Table, contract
 from resources.lake import changed_since, within
@@ -62,6 +63,7 @@ class Verdict:
     Attributes:
         passed: Whether it holds.
         description: What was seen, for people.
+        is_told: Whether there was anything to tell it by; else it passes, and says nothing of what came before.
         metadata: What else people should see.
         observed: The number that was judged.
         least: The least that it may be.
@@ -76,6 +78,7 @@ class Verdict:
 
     passed: bool
     description: str
+    is_told: bool = True
     metadata: Mapping[str, Any] = field(default_factory=dict)
     observed: float | None = None
     least: float | None = None
@@ -125,7 +128,8 @@ class Check:
         pillar: What it is about.
         blocking: Whether a failure stops what comes after in a run.
         severity: Of a failure.
-        newest_only: Whether of a range only the newest partition is judged.
+        newest_only: Whether of a range only the newest partition is judged. What was said of earlier ones is over.
+        later_ends: Whether a partition that holds ends what was said of earlier ones: of what cannot be mended.
         reads: Other tables that it reads; in a run that makes them, it judges after they are made.
     """
 
@@ -136,8 +140,14 @@ class Check:
     blocking: bool = False
     severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR
     newest_only: bool = False
+    later_ends: bool = False
     reads: tuple[Table, ...] = ()
     pillar: Pillar = field(kw_only=True)
+
+    @property
+    def key(self) -> dg.AssetCheckKey:
+        """Its key in Dagster."""
+        return dg.AssetCheckKey(self.table.asset_key, self.name)
 
     def judged(self, platform: Platform, window: Window = EVER) -> Verdict:
         """Judge a window, and take down how long that took, and of which version of the table."""
@@ -162,7 +172,8 @@ class Check:
             name: value if isinstance(value, dg.MetadataValue) else dg.MetadataValue.text(str(value))
             for name, value in verdict.metadata.items()
         }
-        return {**measures.metadata(), **(of_newest_only() if self.newest_only else {}), **more}
+        ends = self.newest_only or (self.later_ends and verdict.passed and verdict.is_told)
+        return {**measures.metadata(), **(end_of_earlier() if ends else {}), **more}
 
     def evaluation(self, verdict: Verdict, partition: str | None) -> AssetCheckEvaluation:
         """The event that tells Dagster what was seen of one partition, or of the whole table."""
@@ -220,7 +231,11 @@ def whole_check(check: Check) -> dg.AssetChecksDefinition:
     """The asset check of a declaration whose table has no partitions; it judges all of it."""
 
     @dg.asset_check(
-        asset=check.table.asset_key, name=check.name, description=check.description, blocking=check.blocking
+        asset=check.table.asset_key,
+        name=check.name,
+        description=check.description,
+        blocking=check.blocking,
+        additional_deps=[read.asset_key for read in check.reads],
     )
     def judged(platform: dg.ResourceParam[Platform]) -> dg.AssetCheckResult:
         verdict = check.judged(platform)
@@ -449,10 +464,14 @@ def has_no_bad_rows(platform: Platform, table: Table, window: Window) -> Verdict
 def is_there(platform: Platform, table: Table, window: Window) -> Verdict:
     """Whether a partition that is due exists.
 
-    A stream's partition is there when the stream has come past it, a feed's when a file brought rows of it. A rebuilt
-    one is there when it was computed, or when silver has nothing in it. How much of it may still come, which the
-    watermark waits for, is `is_complete`'s to judge.
+    A stream's partition is there when the stream has come past it, one of received records when its own topic has, a
+    feed's when a file brought rows of it. A rebuilt one is there when it was computed, or when silver has nothing in
+    it. How much of it may still come, which the watermark waits for, is `is_complete`'s to judge. Runs judge what they
+    make, too: of what is not due yet nothing is owed.
     """
+    due_at = window.end + table.service_level
+    if platform.clock() < due_at:
+        return Verdict(passed=True, description=f"not due before {due_at}")
     if table.update == "landed; rebuild":
         if platform.lake.scan(table).select(pl.len()).collect().item() == 0:
             return Verdict(passed=True, description="no file of this feed was ever taken: none is owed")
@@ -460,10 +479,9 @@ def is_there(platform: Platform, table: Table, window: Window) -> Verdict:
         told = f"{rows} rows were delivered for it"
         return Verdict(passed=rows > 0, description=told, observed=rows, least=1, unit="rows")
     if table.update != "rebuild":
-        watermark = platform.watermark()
-        if watermark is None:
-            return Verdict(passed=False, description=f"no event has come, the partition ends at {window.end}")
-        come = watermark + platform.settings.expected_disorder
+        come = _come_to(platform, table)
+        if come is None:
+            return Verdict(passed=True, description="no event was ever taken in: none is owed")
         told = f"the stream has come to {come}, the partition ends at {window.end}"
         return Verdict.of_wrong(_seconds_short(window, come), "seconds", told)
     lake = platform.lake
@@ -478,6 +496,20 @@ def is_there(platform: Platform, table: Table, window: Window) -> Verdict:
     touched = lake.scan(touched_hours.TABLE, window).select(pl.len()).collect().item()
     told = f"computed up to {reached}; silver touched it {touched} times"
     return Verdict.of_wrong(_seconds_short(window, reached) if touched else 0, "seconds", told)
+
+
+def _come_to(platform: Platform, table: Table) -> datetime | None:
+    """The event time that a stream's table has come to; None before the first event.
+
+    Of received records it is that of their own topic: one that is silent does not hold the watermark back.
+    """
+    for stream in EVENT_STREAMS:
+        if stream.table is table:
+            position = epochs.recorded(platform.lake.open(table), stream.required_topic(platform.settings))
+            silver = platform.lake.open(stream.silver)
+            return None if position is None else epochs.come_to(silver, position, platform.settings.idle_after)
+    watermark = platform.watermark()
+    return None if watermark is None else watermark + platform.settings.expected_disorder
 
 
 def is_complete(platform: Platform, table: Table, window: Window) -> Verdict:

@@ -47,7 +47,7 @@ _SEVERITY: dict[dg.AssetCheckSeverity, Severity] = {
     dg.AssetCheckSeverity.ERROR: "error",
 }
 _SUM_OF = "partitions judged"
-_NEWEST_ONLY = "newest partition only"
+_ENDS_EARLIER = "earlier partitions are over"
 _METADATA: dict[str, tuple[str, type[str] | type[float] | type[int]]] = {
     "pillar": ("pillar", str),
     "observed": ("observed", float),
@@ -127,7 +127,7 @@ class Evaluation:
         at: When.
         measures: The same in numbers.
         is_sum: Whether it only sums up a range, each partition of which has an evaluation of its own.
-        newest_only: Whether the check asks about the newest partition only: what it said of earlier ones is over.
+        ends_earlier: Whether what the check said of earlier partitions is over.
     """
 
     number: int
@@ -141,12 +141,12 @@ class Evaluation:
     at: datetime
     measures: Measures
     is_sum: bool = False
-    newest_only: bool = False
+    ends_earlier: bool = False
 
 
-def of_newest_only() -> dict[str, dg.MetadataValue]:
+def end_of_earlier() -> dict[str, dg.MetadataValue]:
     """The metadata that says of an evaluation that nobody asks about earlier partitions any more."""
-    return {_NEWEST_ONLY: dg.MetadataValue.bool(True)}
+    return {_ENDS_EARLIER: dg.MetadataValue.bool(True)}
 
 
 def sum_of(partitions: int) -> dict[str, dg.MetadataValue]:
@@ -165,8 +165,10 @@ def new_evaluations(
         not_before: The earliest evaluation looked at without a cursor; all where None.
     """
     found: list[Evaluation] = []
+    # What is older than asked for is behind the cursor, too: else the next look would take it in.
+    newest = None if cursor is not None else instance.event_log_storage.get_maximum_record_id()
     since = None if cursor is not None or not_before is None else not_before.timestamp()
-    reached = cursor or 0
+    reached = cursor
     for _ in range(_PAGES):
         records = instance.event_log_storage.get_event_records(
             dg.EventRecordsFilter(
@@ -183,7 +185,7 @@ def new_evaluations(
             reached = record.storage_id
         if len(records) < _PAGE:
             break
-    return found, reached
+    return found, reached if reached is not None else newest or 0
 
 
 def storage_of(instance: dg.DagsterInstance) -> str:
@@ -210,5 +212,5 @@ def _evaluation(record: dg.EventLogRecord, told: AssetCheckEvaluation) -> Evalua
         at=datetime.fromtimestamp(entry.timestamp, UTC),
         measures=Measures.of(told.metadata),
         is_sum=_SUM_OF in told.metadata,
-        newest_only=_NEWEST_ONLY in told.metadata,
+        ends_earlier=_ENDS_EARLIER in told.metadata,
     )

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import polars as pl
 
 from partitions import Window, floor_hour
+from platform_assets.ops import computations
 from platform_assets.platform import REBUILD_AT_ONCE, Platform
-from platform_assets.restatement import stale_hours
+from platform_assets.restatement import ranges, settled_hours, stale_hours
 from platform_assets.semantics.events import is_canary
 from platform_assets.silver import events, outcomes, touched_hours
+from platform_assets.streams.epochs import watermark_of
 from platform_assets.table import TIMESTAMP, Column, Table
-from resources.lake import retrying
+from resources.lake import Lake, retrying
 
-MEASURES = ("silver", "duplicate", "quarantined", "dead_lettered", "late", "null", "value", "other_values")
+OUTCOMES = ("silver", "duplicate", "quarantined", "dead_lettered")
+MEASURES = (*OUTCOMES, "late", "rows", "distinct", "null", "value", "other_values")
 
-NULLS_OF = ("anonymous_id", "user_id", "session_id", "app_version", "platform", "device_type", "country", "page_url")
-"""The columns of `silver/events` whose null share is watched."""
-
-VALUES_OF = ("event_name", "source", "platform", "device_type", "country")
-"""The columns of `silver/events` whose distribution is watched."""
+ALL_ROWS = "all rows"
+"""The subject of `rows` where they are not counted by a column."""
 
 MOST_VALUES = 100
 """How many values of a column an hour tells one by one."""
@@ -31,28 +32,37 @@ HISTORY = timedelta(weeks=8)
 TABLE = Table(
     name="quality/profiles",
     description=(
-        "What the rows of each closed hour are like: what became of the records that arrived in it, how many of them "
-        "came late, and of the events of it how many lack a column, and which values they have. Anomalies are found "
-        "in these counts. Records are counted by the hour of arrival, which late events do not change; columns by the "
-        "hour of event time."
+        "What the rows of each closed hour of the tables that are watched are like: how many there are, how many lack "
+        "a column, and which values they have; of events also what became of the records that arrived in the hour, and "
+        "how many of them came late. Anomalies are found in these counts. Records are counted by the hour of arrival, "
+        "which late events do not change; rows by the hour of their own table's time."
     ),
     grain="source table × hour × measure × topic or column × value",
     key=("source_table", "hour", "measure", "subject", "value"),
     columns=(
         Column("source_table", pl.String(), "Name of the table that is profiled."),
-        Column("hour", TIMESTAMP, "UTC hour: of arrival for outcomes and `late`, else of event time."),
+        Column(
+            "hour",
+            TIMESTAMP,
+            "UTC hour: of arrival for outcomes and `late`, else of the time that the table's windows are on.",
+        ),
         Column(
             "measure",
             pl.String(),
             "What is counted: records by outcome; `late`, those of `silver` whose event is older than the hour before; "
-            "`null`, events that lack the column; `value`, events that have the value; `other_values`, those of all "
-            "values that are not told one by one.",
+            "`rows`; `distinct`, the values of a column; `null`, rows that lack the column; `value`, rows that have "
+            "the value; `other_values`, those of all values that are not told one by one.",
             accepted=MEASURES,
         ),
-        Column("subject", pl.String(), "The topic, of outcomes and `late`; else the column."),
+        Column(
+            "subject",
+            pl.String(),
+            f"The topic, of outcomes and `late`; of `rows` the value that they are counted by, or `{ALL_ROWS}`; else "
+            "the column.",
+        ),
         Column("value", pl.String(), "The value, of `value`.", nullable=True),
         Column("rows", pl.Int64(), "How many.", unit="rows", minimum=0),
-        Column("of_rows", pl.Int64(), "Of how many: all records, all of `silver`, all events.", unit="rows", minimum=0),
+        Column("of_rows", pl.Int64(), "Of how many: all records, all of `silver`, all rows.", unit="rows", minimum=0),
         Column("hour_date", pl.Date(), "UTC date of `hour`."),
     ),
     partition_by=("hour_date",),
@@ -61,8 +71,11 @@ TABLE = Table(
     cluster_by=("source_table", "measure", "subject"),
     update="rebuild",
     service_level=timedelta(hours=2),
+    version=2,
     stats=("hour",),
 )
+
+_HOUR = timedelta(hours=1)
 
 
 def of_outcomes(counted: pl.DataFrame) -> pl.DataFrame:
@@ -75,7 +88,7 @@ def of_outcomes(counted: pl.DataFrame) -> pl.DataFrame:
     told = counted.rename({"ingestion_hour": "hour", "topic": "subject"})
     records = told.group_by(*by, "outcome").agg(rows=pl.col("records").sum())
     records = records.with_columns(of_rows=pl.col("rows").sum().over(by), measure=pl.col("outcome"))
-    in_time = pl.col("event_hour") >= pl.col("hour") - timedelta(hours=1)  # `late_arrivals.arrived_on_time`
+    in_time = pl.col("event_hour") >= pl.col("hour") - _HOUR  # `late_arrivals.arrived_on_time`
     late = (
         told.filter(outcome="silver")
         .group_by(by)
@@ -86,90 +99,168 @@ def of_outcomes(counted: pl.DataFrame) -> pl.DataFrame:
     return _finished(pl.concat([records.select(columns), late.select(columns)]), events.TABLE)
 
 
-def of_events(rows: pl.LazyFrame) -> pl.DataFrame:
-    """Nulls and values of the watched columns of some hours, but for canaries.
+def of_rows(table: Table, rows: pl.LazyFrame) -> pl.DataFrame:
+    """Rows, and distinct values, nulls and values of the watched columns, of some hours of a table.
 
     Args:
-        rows: Rows of `silver/events`, of whole hours of event time.
+        table: The table; it says what of it is watched. Of the others' columns none is read.
+        rows: Rows of it, of whole hours of its windows' time.
+
+    Raises:
+        ValueError: The table is not watched.
     """
-    hour = pl.col("occurred_at").dt.truncate("1h").alias("hour")
-    rows = rows.filter(~is_canary())
-    nulls = rows.group_by(hour).agg(pl.len().alias("of_rows"), pl.col(NULLS_OF).null_count())
-    values = [rows.group_by(hour, value=pl.col(name)).agg(pl.len().alias("rows")) for name in VALUES_OF]
-    counted, *by_value = pl.collect_all([nulls, *values], engine="streaming")
+    watch = table.watch
+    if watch is None:
+        msg = f"table {table.name}: nothing of it is profiled, because it has no watch; say one in its file"
+        raise ValueError(msg)
+    hour = pl.col(table.window_on).dt.truncate("1h").alias("hour")
+    subject = pl.lit(ALL_ROWS) if watch.by is None else pl.col(watch.by)
+    counts = rows.group_by(hour, subject=subject).agg(rows=pl.len())
+    nulls = rows.group_by(hour).agg(pl.len().alias("of_rows"), pl.col(watch.nulls).null_count())
+    distinct = rows.group_by(hour).agg(pl.len().alias("of_rows"), pl.col(watch.distinct).drop_nulls().n_unique())
+    values = [rows.group_by(hour, value=pl.col(name)).agg(pl.len().alias("rows")) for name in watch.values]
+    counted, lacking, different, *by_value = pl.collect_all([counts, nulls, distinct, *values], engine="streaming")
+    none = pl.lit(None, pl.String)
     parts = [
-        counted.unpivot(NULLS_OF, index=["hour", "of_rows"], variable_name="subject", value_name="rows").with_columns(
-            measure=pl.lit("null"), value=pl.lit(None, pl.String)
+        told.unpivot(names, index=["hour", "of_rows"], variable_name="subject", value_name="rows").with_columns(
+            measure=pl.lit(measure), value=none
         )
+        for told, names, measure in ((lacking, watch.nulls, "null"), (different, watch.distinct, "distinct"))
     ]
-    for name, told in zip(VALUES_OF, by_value, strict=True):
+    if not watch.outcomes:
+        parts.append(
+            counted.with_columns(of_rows=pl.col("rows").sum().over("hour"), measure=pl.lit("rows"), value=none)
+        )
+    for name, told in zip(watch.values, by_value, strict=True):
         known = told.drop_nulls("value").with_columns(of_rows=pl.col("rows").sum().over("hour"), subject=pl.lit(name))
         ranked = known.sort("hour", "rows", "value", descending=[False, True, False])
         shown = pl.int_range(pl.len()).over("hour") < MOST_VALUES
         others = ranked.filter(~shown).group_by("hour", "subject").agg(pl.col("rows").sum(), pl.col("of_rows").first())
         parts += [
             ranked.filter(shown).with_columns(measure=pl.lit("value")),
-            others.with_columns(measure=pl.lit("other_values"), value=pl.lit(None, pl.String)),
+            others.with_columns(measure=pl.lit("other_values"), value=none),
         ]
     columns = ["hour", "subject", "measure", "value", "rows", "of_rows"]
-    counts = pl.concat(part.select(columns).cast({"rows": pl.Int64, "of_rows": pl.Int64}) for part in parts)
-    return _finished(counts, events.TABLE)
+    told_of_all = pl.concat(part.select(columns).cast({"rows": pl.Int64, "of_rows": pl.Int64}) for part in parts)
+    return _finished(told_of_all, table)
 
 
-def rebuild(platform: Platform, window: Window) -> None:
-    """Profile a window, at the version of silver that the outcomes have taken in."""
+def rebuild(platform: Platform, window: Window, tables: Sequence[Table]) -> None:
+    """Profile a window: of each table the closed hours that it is done with, and of no others.
+
+    Args:
+        platform: The platform.
+        window: The window.
+        tables: Those that are watched.
+    """
     lake = platform.lake
     for part in window.split(REBUILD_AT_ONCE):
 
         def attempt(part: Window = part) -> None:
             handle = lake.open(TABLE)  # before its sources are read: a rival that read them later is a conflict
-            counted = lake.open(outcomes.TABLE)
-            silver = lake.open(events.TABLE, counted.transaction_version(events.FOLLOWS) or 0)
-            told = outcomes.of_producers(lake, part.start, part.end, counted)
-            rows = pl.concat([of_outcomes(told), of_events(lake.scan(events.TABLE, part, silver))])
-            made = lake.replace(TABLE, handle, rows, part)
-            platform.record(TABLE, part, events.TABLE, silver.version(), made, rows.height)
+            ledger = lake.scan(computations.TABLE).collect()
+            profiled = []
+            for table in tables:
+                hours = settled(platform, table, ledger, part)["event_hour"]
+                if not hours.is_empty():
+                    rows, version = _profile(lake, table, part)
+                    profiled.append((table, hours, rows.filter(pl.col("hour").is_in(hours.implode())), version))
+            made = lake.replace(TABLE, handle, pl.concat([TABLE.empty(), *(rows for _, _, rows, _ in profiled)]), part)
+            for table, hours, rows, version in profiled:
+                for first, last in ranges(hours, _HOUR, REBUILD_AT_ONCE):
+                    count = rows.filter(pl.col("hour").is_between(first, last)).height
+                    platform.record(TABLE, Window(first, last + _HOUR), table, version, made, count)
 
         retrying(f"rebuild of {TABLE.name}", attempt)
 
 
-def missing(platform: Platform, ledger: pl.DataFrame) -> list[datetime]:
-    """Starts of the closed hours that were never profiled, in order; silent ones among them.
+def missing(table: Table, hours: pl.DataFrame, ledger: pl.DataFrame) -> list[datetime]:
+    """Starts of a table's settled hours that were never profiled, in order; silent ones among them.
 
-    From the first hour with events on, but no older ones than `HISTORY`.
+    Args:
+        table: The table.
+        hours: `settled`.
+        ledger: `ops/computations`.
+    """
+    return stale_hours(hours.select("event_hour", silver_version=pl.lit(-1)), _of(table, ledger))
+
+
+def stale(table: Table, hours: pl.DataFrame, ledger: pl.DataFrame) -> list[datetime]:
+    """Starts of a table's settled hours that changed since they were profiled, in order; arguments as of `missing`."""
+    behind = stale_hours(hours.rename({"version": "silver_version"}), _of(table, ledger))
+    return sorted(set(behind).difference(missing(table, hours, ledger)))
+
+
+def settled(platform: Platform, table: Table, ledger: pl.DataFrame, window: Window | None = None) -> pl.DataFrame:
+    """The closed hours that a table is done with: the watermark of what it is made of has passed them, and so has it.
 
     Args:
         platform: The platform.
+        table: The table.
         ledger: `ops/computations`.
+        window: The hours asked about; from the table's first rows, or from `HISTORY` before the watermark on, where
+            None.
+
+    Returns:
+        ``event_hour``, in order; ``version``, that with which the hour last changed: of silver for `silver/events`, of
+        the table itself where it is rebuilt, -1 where no ledger tells.
     """
-    closed = _closed_hours(platform)
-    return stale_hours(closed, ledger.filter(table=TABLE.name))
+    lake = platform.lake
+    # What follows silver is a batch behind it: an hour is closed once its last rows are known to all.
+    followed = lake.open(touched_hours.TABLE)
+    silver = lake.open(events.TABLE, followed.transaction_version(events.FOLLOWS) or 0)
+    watermark = watermark_of(silver) if table.source == "events" else platform.watermark(table.source)
+    closed = _closed(platform, table, watermark, window)
+    touched = touched_hours.TABLE.empty()
+    if not closed.is_empty() and (table.update == "rebuild" or table is events.TABLE):
+        touched = lake.scan(touched_hours.TABLE, Window(closed[0], closed[-1] + _HOUR), followed).collect()
+    if table.update == "rebuild":
+        computed = ledger.filter(table=table.name, upstream=events.TABLE.name)
+        return settled_hours(closed, touched, computed, _of(table, ledger))
+    newest = touched.group_by("event_hour").agg(version=pl.col("silver_version").max())
+    told = closed.to_frame("event_hour").join(newest, on="event_hour", how="left", maintain_order="left")
+    return told.with_columns(pl.col("version").fill_null(-1))
 
 
-def stale(platform: Platform, ledger: pl.DataFrame) -> list[datetime]:
-    """Starts of the profiled hours that silver touched since, in order.
+def _closed(platform: Platform, table: Table, watermark: datetime | None, window: Window | None) -> pl.Series:
+    """Starts of the hours before a watermark, in order."""
+    until = None if watermark is None else floor_hour(watermark)
+    since: datetime | None
+    if window is not None:
+        since, until = window.start, None if until is None else min(until, window.end)
+    else:
+        since = _first_hour(platform.lake, table)
+        if since is not None and until is not None:
+            since = max(since, until - HISTORY, platform.partitions.hourly.start.astimezone(UTC))
+    if since is None or until is None:
+        return pl.Series(dtype=TIMESTAMP)
+    return pl.datetime_range(since, until, "1h", closed="left", time_zone="UTC", eager=True)
 
-    Args:
-        platform: The platform.
-        ledger: `ops/computations`.
-    """
-    touched = platform.lake.scan(touched_hours.TABLE).select("event_hour", "silver_version").collect()
-    closed = touched.join(_closed_hours(platform), on="event_hour", how="semi")
-    return sorted(set(stale_hours(closed, ledger.filter(table=TABLE.name))).difference(missing(platform, ledger)))
+
+def _first_hour(lake: Lake, table: Table) -> datetime | None:
+    """The hour of a table's first row, as its log tells; None where it has no rows."""
+    files = pl.DataFrame(lake.open(table).get_add_actions(flatten=True))
+    name = f"min.{table.window_on}"
+    first = files[name].min() if name in files.columns else None
+    return floor_hour(first) if isinstance(first, datetime) else None
 
 
-def _closed_hours(platform: Platform) -> pl.DataFrame:
-    """``event_hour``, and a version that whatever was computed has read."""
-    watermark = platform.watermark()
-    first = platform.lake.scan(touched_hours.TABLE).select(pl.col("event_hour").min()).collect().item()
-    names = ("event_hour", "silver_version")
-    schema = pl.Schema({name: touched_hours.TABLE.schema[name] for name in names})
-    if watermark is None or first is None:
-        return pl.DataFrame(schema=schema)
-    until = floor_hour(watermark)
-    since = max(first, until - HISTORY, platform.partitions.hourly.start.astimezone(UTC))
-    hours = pl.datetime_range(since, until, "1h", closed="left", time_zone="UTC", eager=True)
-    return pl.DataFrame({"event_hour": hours}).with_columns(silver_version=pl.lit(-1)).cast(schema)
+def _profile(lake: Lake, table: Table, window: Window) -> tuple[pl.DataFrame, int]:
+    """What the rows of a window are like, and the version that the table was read at."""
+    if table is not events.TABLE:
+        handle = lake.open(table)
+        return of_rows(table, lake.scan(table, window, handle)), handle.version()
+    # At the version of silver that the outcomes have taken in.
+    counted = lake.open(outcomes.TABLE)
+    silver = lake.open(events.TABLE, counted.transaction_version(events.FOLLOWS) or 0)
+    told = outcomes.of_producers(lake, window.start, window.end, counted)
+    rows = of_rows(table, lake.scan(events.TABLE, window, silver).filter(~is_canary()))
+    return pl.concat([of_outcomes(told), rows]), silver.version()
+
+
+def _of(table: Table, ledger: pl.DataFrame) -> pl.DataFrame:
+    """The computations of a table's profiles."""
+    return ledger.filter(table=TABLE.name, upstream=table.name)
 
 
 def _finished(counts: pl.DataFrame, source: Table) -> pl.DataFrame:

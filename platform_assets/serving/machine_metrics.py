@@ -84,7 +84,7 @@ class MachineMetrics(Collector):
         """What is so now."""
         samples: list[Sample] = []
         parts: dict[str, tuple[Callable[[], Iterator[Sample]], tuple[type[Exception], ...]]] = {
-            "kafka": (self._of_kafka, (KafkaUnreachable, TopicMissing)),
+            "kafka": (self._of_kafka, (KafkaUnreachable, TopicMissing, OSError)),  # the lake says how far it is read
             "lake": (self._of_lake, (OSError,)),
             "dagster": (self._of_dagster, (dg.DagsterError, OSError)),
         }
@@ -122,7 +122,7 @@ class MachineMetrics(Collector):
         )
         for kind, severity, count in counted.group_by("kind", "severity").len().iter_rows():
             yield "headwater_incidents", (kind, severity), count
-        names = [sink.name for sink in sinks(self._platform.settings)]
+        names = [sink.name for sink in sinks(self._platform.settings)[0]]
         for name, waiting in pending(self._platform.lake, names).items():
             yield "headwater_alerts_pending", (name,), waiting
 

@@ -11,7 +11,7 @@ from platform_assets.platform import REBUILD_AT_ONCE, Platform
 from platform_assets.semantics.activity import is_activity
 from platform_assets.semantics.events import raw_id
 from platform_assets.silver import events
-from platform_assets.table import TIMESTAMP, Column, Table
+from platform_assets.table import TIMESTAMP, Column, Table, Watch
 from resources.lake import retrying
 
 TABLE = Table(
@@ -41,6 +41,7 @@ TABLE = Table(
     update="rebuild",
     service_level=timedelta(hours=2),
     stats=("event_hour", "day"),
+    watch=Watch(distinct=("raw_id",)),
 )
 
 
@@ -80,6 +81,6 @@ def rebuild(platform: Platform, window: Window) -> None:
             scanned = lake.scan(events.TABLE, part, source)
             rows = transform(scanned, settings.passive_events, settings.reporting_timezone).collect(engine="streaming")
             made = lake.replace(TABLE, handle, rows, part)
-            platform.record(TABLE, part, events.TABLE, source.version(), made, rows.height)
+            platform.record(TABLE, part, events.TABLE, source.version(), made, rows.height, source)
 
         retrying(f"rebuild of {TABLE.name}", attempt)

@@ -11,7 +11,7 @@ from partitions import Window
 from platform_assets.bronze.records import COORDINATES, INGESTED_AT
 from platform_assets.semantics.arrivals import ARRIVAL_ORDER, DUPLICATE_KEY, FirstArrivals, first_arrivals
 from platform_assets.semantics.privacy import protected_texts
-from platform_assets.table import TIMESTAMP, Column, Table
+from platform_assets.table import TIMESTAMP, Column, Table, Watch
 from resources.lake import Lake, files_near
 from resources.records import sql_coordinates
 
@@ -84,6 +84,20 @@ TABLE = Table(
     update="append, rarely replace",
     service_level=timedelta(minutes=15),
     stats=("occurred_at", "client_occurred_at", "ingested_at", "epoch", "partition", "offset"),
+    watch=Watch(
+        nulls=(
+            "anonymous_id",
+            "user_id",
+            "session_id",
+            "app_version",
+            "platform",
+            "device_type",
+            "country",
+            "page_url",
+        ),
+        values=("event_name", "source", "platform", "device_type", "country"),
+        outcomes=True,
+    ),
 )
 
 FOLLOWED = (

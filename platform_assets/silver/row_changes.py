@@ -8,7 +8,7 @@ import polars as pl
 
 from platform_assets.bronze.records import COORDINATES, INGESTED_AT
 from platform_assets.changes.dimension import BUCKET
-from platform_assets.table import TIMESTAMP, Column, Table
+from platform_assets.table import TIMESTAMP, Column, Table, Watch
 
 TABLE = Table(
     name="silver/row_changes",
@@ -50,6 +50,8 @@ TABLE = Table(
     update="advance; rebuild",
     service_level=timedelta(minutes=15),
     stats=("ingested_at", "source_table", "row_key", "lsn", "epoch", "partition", "offset"),
+    source="changes",
+    watch=Watch(by="source_table", values=("op",)),
 )
 
 FOLLOWS = TABLE.name

@@ -16,10 +16,13 @@ from datetime import UTC, datetime, timedelta
 
 from deltalake import DeltaTable
 
+from platform_assets.semantics.watermark import Newest, watermark
 from platform_assets.table import Table
 from resources.lake import Lake, Writer
 from resources.records import Position, RecordSource, epoch_app, identity_app, partitions_app, progress_app, start_app
 from resources.settings import StartAt
+
+_EPOCH_ZERO = datetime(1970, 1, 1, tzinfo=UTC)
 
 WATERMARK_APP = "watermark"
 """The name under which a log records the watermark of its streams, in µs since 1970: that of `silver/events`, and those
@@ -35,7 +38,27 @@ def newest_apps(topic: str, epoch: int, partition: int) -> tuple[str, str]:
 def watermark_of(handle: DeltaTable) -> datetime | None:
     """The watermark as a table's log has it, UTC; None where it has none."""
     found = handle.transaction_version(WATERMARK_APP)
-    return None if found is None else datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=found)
+    return None if found is None else _EPOCH_ZERO + timedelta(microseconds=found)
+
+
+def come_to(silver: DeltaTable, position: Position, idle_after: timedelta) -> datetime | None:
+    """The event time that a topic has come to, by its topic partitions that are not idle beside the others; UTC.
+
+    Args:
+        silver: The version of the stream's silver table that tells.
+        position: The topic's epoch and topic partitions.
+        idle_after: A topic partition whose newest record is older than the topic's by so much is idle.
+
+    Returns:
+        None before the first event.
+    """
+    newest = {}
+    for partition in position.offsets:
+        seen = [silver.transaction_version(n) for n in newest_apps(position.topic, position.epoch, partition)]
+        if None not in seen:
+            event, record = (_EPOCH_ZERO + timedelta(microseconds=number or 0) for number in seen)
+            newest[partition] = Newest(event, record)
+    return watermark(newest, timedelta(0), idle_after)
 
 
 def current(bronze: Writer, source: RecordSource, topic: str, start_at: StartAt) -> int:

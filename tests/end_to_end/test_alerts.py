@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 import dagster as dg
@@ -21,6 +22,7 @@ from dagster._core.definitions.freshness import FreshnessState, FreshnessStateCh
 from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
 from deltalake.exceptions import CommitFailedError
 
+from local_stack.webhook import Webhook
 from partitions import Window
 from platform_assets.alerts.reconciling import Ticked, tick
 from platform_assets.alerts.watched import Watched
@@ -104,15 +106,36 @@ def run(tmp_path: Path, tables: Path, instance: dg.DagsterInstance, taken: Inbox
     return made
 
 
+@dg.op
+def step(context: dg.OpExecutionContext) -> None:
+    if context.run.tags.get("fails") == "yes":
+        msg = "the disk is full"
+        raise OSError(msg)
+
+
+@dg.job
+def tidy() -> None:
+    step()
+
+
 @cache
-def alerts() -> dg.SensorDefinition:
-    return build_defs(Platform(Lake("nowhere"), Settings())).get_sensor_def("alerts")
+def loaded() -> dg.RepositoryDefinition:
+    own = build_defs(Platform(Lake("nowhere"), Settings()))
+    return dg.Definitions.merge(own, dg.Definitions(jobs=[tidy])).get_repository_def()
+
+
+def ticked(run: Run, cursor: str | None = None) -> tuple[str, str]:
+    """One tick of the sensor; what it says, and its cursor."""
+    context = dg.build_sensor_context(
+        instance=run.instance, resources={"platform": run.platform}, cursor=cursor, repository_def=loaded()
+    )
+    said = loaded().get_sensor_def("alerts")(context)
+    return str(said.skip_message), context.cursor or ""  # type: ignore[union-attr]
 
 
 def look(run: Run) -> str:
-    """One tick of the sensor; what it says."""
-    context = dg.build_sensor_context(instance=run.instance, resources={"platform": run.platform})
-    return str(alerts()(context).skip_message)  # type: ignore[union-attr]
+    """One tick of a sensor that knows nothing; what it says."""
+    return ticked(run)[0]
 
 
 def later(run: Run, minutes: float = 1) -> str:
@@ -177,18 +200,24 @@ def test_a_sensor_that_starts_anew_tells_nothing_twice_and_forgets_nothing(run: 
 
 
 def test_the_cursor_goes_on_where_nothing_changed(run: Run) -> None:
-    sensor = alerts()
     evaluate(run.instance, "gold/revenue", "contract", passed=True, partition="2026-02-08")
-    context = dg.build_sensor_context(instance=run.instance, resources={"platform": run.platform})
-    sensor(context)
-    reached = int((context.cursor or "").split()[1])
+    _, cursor = ticked(run)
+    reached = int(cursor.split()[1])
     assert reached > 0
     evaluate(run.instance, "gold/revenue", "contract", passed=False, partition="2026-02-09")
-    again = dg.build_sensor_context(instance=run.instance, resources={"platform": run.platform}, cursor=context.cursor)
-    sensor(again)
-    assert int((again.cursor or "").split()[1]) > reached
+    _, again = ticked(run, cursor)
+    assert int(again.split()[1]) > reached
     standing = run.lake.scan(incidents.TABLE).filter(pl.col("cause") == "check:gold/revenue:contract").collect()
     assert standing["members"].to_list() == [["2026-02-09"]]
+
+
+def test_what_failed_before_the_lookback_stays_told_to_nobody(run: Run, taken: Inbox) -> None:
+    evaluate(run.instance, "gold/revenue", "contract", passed=False, partition="2026-02-08")
+    run.now = datetime.now(UTC) + run.platform.settings.alert_lookback + timedelta(days=1)
+    _, cursor = ticked(run)
+    evaluate(run.instance, "gold/revenue", "unique_key", passed=False, partition="2026-02-08")
+    ticked(run, cursor)
+    assert about(taken, "gold/revenue") == ["[ERROR] gold/revenue: check unique_key fails"]
 
 
 def test_a_sink_that_is_down_is_tried_again_and_shows_up(run: Run, taken: Inbox) -> None:
@@ -222,17 +251,58 @@ def test_a_sink_that_is_down_is_tried_again_and_shows_up(run: Run, taken: Inbox)
     assert waits == [timedelta(seconds=30), timedelta(minutes=1), timedelta(minutes=2), timedelta(minutes=4)]
 
 
+def test_sinks_take_one_message_after_another_in_turn(run: Run) -> None:
+    """So one that is slow, or has an outage to catch up with, holds up no other."""
+    order: list[str] = []
+    with Webhook(0, lambda *_: order.append("a")) as first, Webhook(0, lambda *_: order.append("b")) as second:
+        run.reconfigure(alert_urls=[first.url, second.url])
+        for check in ("contract", "unique_key", "conservation"):
+            evaluate(run.instance, "gold/revenue", check, passed=False, partition="2026-02-08")
+        look(run)
+    assert sorted(order) == ["a", "a", "a", "b", "b", "b"]
+    assert all(one != next_ for one, next_ in pairwise(order))
+
+
+def test_a_sink_that_is_new_is_told_of_what_stands(run: Run, taken: Inbox) -> None:
+    evaluate(run.instance, "gold/revenue", "contract", passed=False, partition="2026-02-08")
+    look(run)
+    title = "gold/revenue: check contract fails"
+    with inbox() as other:
+        run.reconfigure(alert_urls=[taken.webhook.url, other.webhook.url])
+        later(run)
+        later(run)
+        evaluate(run.instance, "gold/revenue", "contract", passed=True, partition="2026-02-08")
+        later(run)
+        assert about(other, title) == [f"[ERROR] still: {title}", f"[RECOVERED] {title}"]
+    assert about(taken, title) == [f"[ERROR] {title}", f"[RECOVERED] {title}"]
+
+
+def test_a_clock_that_is_put_back_keeps_no_incident_and_loses_no_message(run: Run, taken: Inbox) -> None:
+    evaluate(run.instance, "gold/revenue", "contract", passed=False, partition="2026-02-08")
+    look(run)
+    evaluate(run.instance, "gold/revenue", "contract", passed=True, partition="2026-02-08")
+    later(run, -45)
+    evaluate(run.instance, "gold/revenue", "contract", passed=False, partition="2026-02-08")
+    later(run)
+    title = "gold/revenue: check contract fails"
+    assert about(taken, title) == [f"[ERROR] {title}", f"[RECOVERED] {title}", f"[ERROR] {title}"]
+
+
+def test_an_address_that_is_none_is_told_to_the_other_sinks(run: Run, taken: Inbox) -> None:
+    run.reconfigure(alert_urls=["nosuch://a-secret", taken.webhook.url])
+    evaluate(run.instance, "gold/revenue", "contract", passed=False, partition="2026-02-08")
+    said = look(run)
+    assert said.startswith("HEADWATER_ALERT_URLS, number 1: Apprise knows no such URL (service 'nosuch')")
+    assert about(taken, "contract") == ["[ERROR] gold/revenue: check contract fails"]
+    title = "alerts do not reach HEADWATER_ALERT_URLS, number 1"
+    assert about(taken, "alerts do not reach") == [f"[ERROR] {title}"]
+    assert "a-secret" not in said + str(taken.messages)
+    run.reconfigure(alert_urls=[taken.webhook.url])
+    later(run)
+    assert about(taken, "alerts do not reach")[1:] == [f"[RECOVERED] {title}"]
+
+
 def test_a_failed_run_is_told_until_its_job_succeeds(run: Run, taken: Inbox) -> None:
-    @dg.op(name="step")
-    def step(context: dg.OpExecutionContext) -> None:
-        if context.run.tags.get("fails") == "yes":
-            msg = "the disk is full"
-            raise OSError(msg)
-
-    @dg.job(name="tidy")
-    def tidy() -> None:
-        step()
-
     failed = tidy.execute_in_process(instance=run.instance, tags={"fails": "yes"}, raise_on_error=False)
     look(run)
     tidy.execute_in_process(instance=run.instance, tags={"fails": "yes"}, raise_on_error=False)
@@ -370,7 +440,8 @@ settings = Settings()
 kafka = FrameSource(pl.DataFrame(schema=RECORD_SCHEMA), {settings.client_events_topic: 1})
 platform = Platform(Dying(settings.lake_url), settings, kafka, clock=lambda: datetime.fromisoformat(sys.argv[2]))
 with dg.DagsterInstance.from_config(os.environ["DAGSTER_HOME"]) as instance:
-    tick(platform, instance, Watched({}, {}), sinks(settings))
+    key = dg.AssetCheckKey(dg.AssetKey(["gold", "revenue"]), "contract")
+    tick(platform, instance, Watched(checks=[key]), sinks(settings)[0])
 """
 
 
@@ -418,14 +489,14 @@ def test_a_kill_between_two_steps_loses_no_message(run: Run, taken: Inbox, momen
 def test_two_that_reconcile_at_once_open_one_incident(run: Run, taken: Inbox) -> None:
     evaluate(run.instance, "gold/revenue", "contract", passed=False, partition="2026-02-08")
     rehearsal = EventfulLake(run.lake.url)
-    watched = Watched({}, {})
+    watched = Watched.of([], loaded())
 
-    def ticked(platform: Platform) -> Ticked:
-        return tick(platform, run.instance, watched, sinks(platform.settings))
+    def reconciled(platform: Platform) -> Ticked:
+        return tick(platform, run.instance, watched, sinks(platform.settings)[0])
 
     platform = replace(run.platform, lake=rehearsal)
     rival = run.platform
-    rehearsal.happenings[3] = lambda: ticked(rival)  # while it looks: before it writes
+    rehearsal.happenings[3] = lambda: reconciled(rival)  # while it looks: before it writes
     with pytest.raises((Fenced, CommitFailedError)):
-        ticked(platform)
+        reconciled(platform)
     assert about(taken, "check contract") == ["[ERROR] gold/revenue: check contract fails"]

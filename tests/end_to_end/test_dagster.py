@@ -232,6 +232,8 @@ def test_the_latest_due_partition_is_judged(restated: Run) -> None:
     assert not is_there(restated.platform, events.TABLE, Window.of_hour(TODAY + timedelta(hours=9))).passed
     # The watermark, at 08:50, waits for what is out of order: freshness does not.
     assert is_there(restated.platform, events.TABLE, Window.of_hour(TODAY + timedelta(hours=8))).passed
+    # Nothing is owed of the hour that is open, which a run may judge that makes it.
+    assert "not due" in is_there(restated.platform, events.TABLE, Window.of_hour(NOON)).description
 
 
 def test_maintenance_changes_no_row(run: Run) -> None:

@@ -24,8 +24,8 @@ from confluent_kafka.serialization import MessageField, SerializationContext
 from local_stack.process import free_port
 from local_stack.registry import SchemaRegistry
 from partitions import Window
-from platform_assets.bronze import backend_logs, dead_letters, oltp_changes
-from platform_assets.quality.checks import conserves_changes, conserves_records, keeps_schemas
+from platform_assets.bronze import backend_logs, client_events, dead_letters, oltp_changes
+from platform_assets.quality.checks import conserves_changes, conserves_records, is_there, keeps_schemas
 from platform_assets.silver import admissions, events, outcomes, quarantine, row_changes, users
 from platform_assets.streams import rebuilds
 from platform_assets.table import Table
@@ -138,6 +138,20 @@ def rebuilt_alike(run: Run) -> bool:
     run.drain()
     rebuilds.rebuild_outcomes(run.platform, day)
     return snapshot() == before
+
+
+def test_a_topic_that_is_silent_is_late_though_another_one_flows(run: Run) -> None:
+    run.now = at(600)
+    hours = [Window.of_hour(at(60 * number)) for number in (0, 5)]
+    received = (client_events.TABLE, backend_logs.TABLE)
+    assert all(is_there(run.platform, table, hours[0]).passed for table in received), "nothing was ever taken in"
+    send(run, CLIENTS, encoded(event("c1", 61)), minute=61)
+    for number in range(2, 8):
+        send(run, BACKEND, encoded(event(f"b{number}", 60 * number)), minute=60 * number)
+    run.drain()
+    assert [is_there(run.platform, client_events.TABLE, hour).passed for hour in hours] == [True, False]
+    assert [is_there(run.platform, backend_logs.TABLE, hour).passed for hour in hours] == [True, True]
+    assert is_there(run.platform, events.TABLE, hours[1]).passed
 
 
 def test_clients_and_the_backend_come_to_one_table_in_any_format(

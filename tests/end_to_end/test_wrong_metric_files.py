@@ -112,6 +112,7 @@ def test_everything_else_is_loaded_and_runs_and_the_wrong_one_is_red(tmp_path: P
 
 def test_the_check_is_red_and_an_incident_open_until_the_file_is_mended(tmp_path: Path, folder: Path) -> None:
     run, sensor = Run.over(tmp_path, [], NOW, alert_recovery_after=timedelta(0)), metric_files_sensor(folder)
+    watched = Watched.of(tables(), run.defs.get_repository_def())
     cursor: str | None = None
 
     def look() -> tuple[int, list[str]]:
@@ -122,7 +123,7 @@ def test_the_check_is_red_and_an_incident_open_until_the_file_is_mended(tmp_path
             run.instance.report_runless_asset_event(event)  # type: ignore[arg-type]  # accepted, not annotated
         cursor = result.cursor or cursor
         run.now += timedelta(minutes=1)
-        tick(run.platform, run.instance, Watched.of(tables(), []), [], None)
+        tick(run.platform, run.instance, watched, [], None)
         return len(result.asset_events), [incident.seen for incident in standing_incidents(run.lake).values()]
 
     told, (seen,) = look()

@@ -10,20 +10,24 @@ import polars as pl
 import pytest
 
 from partitions import Window
-from platform_assets.alerts.conditions import Watched, new_evaluations, of_checks
+from platform_assets.alerts.of_tables import of_checks
+from platform_assets.alerts.watched import Watched
 from platform_assets.ops import computations
 from platform_assets.quality import profiles
-from platform_assets.quality.anomalies import ANOMALY_CHECKS
+from platform_assets.quality.anomalies import anomaly_checks
 from platform_assets.quality.checks import Check, Verdict
-from platform_assets.silver import events, outcomes
+from platform_assets.quality.evaluations import new_evaluations
+from platform_assets.silver import events
+from platform_assets.tables import WATCHED
 from support.alerts import evaluate
 from support.platforms import Run
+from support.profiled import Count, invent
 from support.records import at as instant
 from support.records import encoded, event
 
 HOUR = timedelta(hours=1)
 START = datetime(2026, 11, 21, tzinfo=UTC)
-CHECKS = {check.name: check for check in ANOMALY_CHECKS}
+CHECKS = {check.name: check for check in anomaly_checks([events.TABLE])}
 MINUTE = timedelta(minutes=1)
 
 
@@ -64,7 +68,7 @@ def rows(run: Run, hour: datetime) -> dict[tuple[str, str, str | None], tuple[in
     }
 
 
-def invent(run: Run, hours: int, changed: dict[int, dict[str, int]]) -> list[datetime]:
+def told_of(run: Run, hours: int, changed: dict[int, dict[str, int]]) -> list[datetime]:
     """Put profiles of hours that never were into the lake, up to the newest closed hour; some are changed.
 
     Args:
@@ -74,9 +78,8 @@ def invent(run: Run, hours: int, changed: dict[int, dict[str, int]]) -> list[dat
     """
     last = START + 4 * HOUR
     usual = {"silver": 5_000, "duplicate": 50, "late": 100, "null": 2_500, "value": 3_000}
-    made = []
+    made: dict[datetime, list[Count]] = {}
     for back in range(hours):
-        hour = last - back * HOUR
         ripple = (back * 37) % 11
         told = {**usual, **changed.get(back, {})}
         of = {"silver": told["silver"] + told["duplicate"], "duplicate": told["silver"] + told["duplicate"]}
@@ -84,15 +87,11 @@ def invent(run: Run, hours: int, changed: dict[int, dict[str, int]]) -> list[dat
             subject = {"null": "platform", "value": "country"}.get(measure, "client_events")
             whole = of.get(measure, 5_000)
             values = [("DE", count), ("FR", whole - count)] if measure == "value" else [(None, count)]
-            made += [
-                (events.TABLE.name, hour, measure, subject, value, n + ripple, whole + ripple, hour.date())
-                for value, n in values
-            ]
-    frame = pl.DataFrame(made, schema=profiles.TABLE.schema, orient="row")
-    window = Window(last - (hours - 1) * HOUR, last + HOUR)
-    run.lake.replace(profiles.TABLE, run.lake.open(profiles.TABLE), frame, window)
-    run.platform.record(profiles.TABLE, window, events.TABLE, 10**6, 1, frame.height)
-    return [last - back * HOUR for back in range(hours)]
+            made.setdefault(last - back * HOUR, []).extend(
+                (measure, subject, value, n + ripple, whole + ripple) for value, n in values
+            )
+    invent(run, events.TABLE, made)
+    return list(made)
 
 
 def judge(run: Run, name: str, hour: datetime) -> Verdict:
@@ -103,7 +102,9 @@ def judge(run: Run, name: str, hour: datetime) -> Verdict:
 def test_closed_hours_are_profiled_and_judged_once(run: Run) -> None:
     sensor = run.sensor("profiling")
     (request,) = run.requested(sensor)
-    assert request.asset_selection is None  # with its checks
+    assert {key.name for key in request.asset_check_keys or () if key.asset_key == events.TABLE.asset_key} == set(
+        CHECKS
+    )
     assert run.restate(sensor) == [("profile_hours", "2026-11-20-21:00", "2026-11-21-04:00")]
     told, _ = new_evaluations(run.instance, None, START - timedelta(days=1))
     judged = {(t.check, t.partition) for t in told if t.table == events.TABLE.name and t.partition is not None}
@@ -137,7 +138,7 @@ def test_a_rebuilt_profile_is_the_same_and_a_late_event_makes_it_stale(run: Run)
     sensor = run.sensor("profiling")
     run.restate(sensor)
     before = run.lake.scan(profiles.TABLE).collect().sort(pl.all())
-    profiles.rebuild(run.platform, Window(START, START + 2 * HOUR))
+    profiles.rebuild(run.platform, Window(START, START + 2 * HOUR), WATCHED)
     assert run.lake.scan(profiles.TABLE).collect().sort(pl.all()).equals(before)
     late = event("late", minute_of(START + HOUR))
     run.send([(encoded(late), START + 6 * HOUR)])
@@ -145,7 +146,8 @@ def test_a_rebuilt_profile_is_the_same_and_a_late_event_makes_it_stale(run: Run)
     assert run.restate(sensor) == []  # not yet: once a day
     run.now += timedelta(days=1)
     (request,) = run.requested(sensor)
-    assert request.asset_selection == [profiles.TABLE.asset_key]  # without the checks: the hour was judged
+    asked = {key.asset_key for key in request.asset_check_keys or ()}
+    assert asked == {profiles.TABLE.asset_key}  # without the checks of events: the hour was judged
     done = run.lake.scan(computations.TABLE).filter(table=profiles.TABLE.name).collect().height
     run.restate(sensor)
     assert run.lake.scan(computations.TABLE).filter(table=profiles.TABLE.name).collect().height > done
@@ -164,7 +166,7 @@ def test_a_rebuilt_profile_is_the_same_and_a_late_event_makes_it_stale(run: Run)
     ],
 )
 def test_a_fault_in_the_lake_fails_its_check(run: Run, name: str, fault: dict[str, int], said: str) -> None:
-    last, before, *_ = invent(run, 20 * 24, {0: fault})
+    last, before, *_ = told_of(run, 20 * 24, {0: fault})
     failed = judge(run, name, last)
     assert not failed.passed
     assert said in failed.description
@@ -179,7 +181,7 @@ def test_an_hour_that_cannot_be_told_passes_and_says_why(run: Run) -> None:
     open_hour = judge(run, "volume", START + 5 * HOUR)
     assert open_hour.passed
     assert "not closed, or not profiled" in open_hour.description
-    last, *_ = invent(run, 13 * 24, {0: {"silver": 0}})
+    last, *_ = told_of(run, 13 * 24, {0: {"silver": 0}})
     young = judge(run, "volume", last)
     assert young.passed
     assert "not enough history" in young.description
@@ -187,7 +189,7 @@ def test_an_hour_that_cannot_be_told_passes_and_says_why(run: Run) -> None:
 
 def test_a_gap_in_the_profiles_is_no_outage(run: Run) -> None:
     """Hours that were not profiled yet are unknown, not silent: what is before them does not count as history."""
-    last, *_ = invent(run, 20 * 24, {0: {"silver": 2_500}})
+    last, *_ = told_of(run, 20 * 24, {0: {"silver": 2_500}})
     gap = last - 5 * 24 * HOUR
     ledger = run.lake.scan(computations.TABLE).filter(table=profiles.TABLE.name).collect()
     whole = ledger.row(-1, named=True)
@@ -201,13 +203,20 @@ def test_a_gap_in_the_profiles_is_no_outage(run: Run) -> None:
 
 
 def test_what_is_told_of_an_anomaly_ends_with_a_later_hour_that_is_as_usual(run: Run) -> None:
-    hours = invent(run, 20 * 24, {1: {"silver": 0}, 2: {"silver": 0}})
+    hours = told_of(run, 20 * 24, {1: {"silver": 0}, 2: {"silver": 0}})
     check = CHECKS["volume"]
-    watched = Watched({events.TABLE.name: events.TABLE, outcomes.TABLE.name: outcomes.TABLE}, {})
+    watched = Watched(checks=[check.key])
     open_members = []
     for hour in reversed(hours[:4]):
         verdict = judge(run, check.name, hour)
-        evaluate(run.instance, events.TABLE.name, check.name, passed=verdict.passed, partition=f"{hour:%Y-%m-%d-%H:%M}")
+        evaluate(
+            run.instance,
+            events.TABLE.name,
+            check.name,
+            passed=verdict.passed,
+            partition=f"{hour:%Y-%m-%d-%H:%M}",
+            metadata=check.metadata(verdict),
+        )
         told, _ = new_evaluations(run.instance, None, START - timedelta(days=1))
         open_members.append([condition.members for condition in of_checks(told, {}, watched)])
     first, second = (f"{hour:%Y-%m-%d-%H:%M}" for hour in (hours[2], hours[1]))

@@ -6,6 +6,7 @@ import json
 import re
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from platform_assets.platform import Platform
 from platform_assets.serving.machine_metrics import METRICS, MachineMetrics, metrics_table
 from platform_assets.silver import outcomes
 from resources.alert_sinks import sinks
+from resources.lake import Lake
 from resources.records import RECORD_SCHEMA, FrameSource
 from resources.settings import Settings
 from support.alerts import condition, evaluate, manner
@@ -95,7 +97,7 @@ def test_a_scrape_tells_what_is_so(platform: Platform, instance: dg.DagsterInsta
         for outcome, records in counted
     ]
     platform.lake.append(outcomes.TABLE, pl.DataFrame(rows, schema=outcomes.TABLE.schema))
-    names = tuple(sink.name for sink in sinks(platform.settings))
+    names = tuple(sink.name for sink in sinks(platform.settings)[0])
     opened = reconcile({}, [condition(severity="critical", since=NOON)], NOON, manner(sinks=names))
     platform.lake.append(incidents.TABLE, frame(opened))
     instance.report_runless_asset_event(dg.AssetMaterialization(revenue.TABLE.asset_key, partition="2026-02-09"))
@@ -156,6 +158,27 @@ def test_a_part_that_does_not_answer_hides_no_other(platform: Platform, instance
     assert found["headwater_part_up", ("kafka",)] == 0
     assert found["headwater_part_up", ("lake",)] == 1
     assert not [name for name, _ in found if name == "headwater_consumer_lag_records"]
+
+
+def test_a_lake_without_tables_and_a_wrong_address_of_alerts_hide_nothing_else(
+    platform: Platform, instance: dg.DagsterInstance, tmp_path: Path
+) -> None:
+    instance.report_runless_asset_event(dg.AssetMaterialization(revenue.TABLE.asset_key, partition="2026-02-09"))
+    wrong = Settings.model_validate({**platform.settings.model_dump(), "alert_urls": ["nosuch://x", "json://host/a"]})
+    found = scraped(replace(platform, settings=wrong), instance)
+    assert [labels for name, labels in found if name == "headwater_alerts_pending"] == [(sinks(wrong)[0][0].name,)]
+    assert {labels[0]: up for (name, labels), up in found.items() if name == "headwater_part_up"} == {
+        "kafka": 1,
+        "lake": 1,
+        "dagster": 1,
+    }
+    found = scraped(replace(platform, lake=Lake(str(tmp_path / "nothing"))), instance)
+    assert {labels[0]: up for (name, labels), up in found.items() if name == "headwater_part_up"} == {
+        "kafka": 0,
+        "lake": 0,
+        "dagster": 1,
+    }
+    assert ("headwater_asset_age_seconds", ("gold/revenue",)) in found
 
 
 def test_the_dashboard_asks_for_metrics_and_labels_that_there_are() -> None:

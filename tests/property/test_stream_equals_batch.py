@@ -324,5 +324,5 @@ def profiled(lake: Lake) -> list[tuple[Any, ...]]:
         canaries.TABLE, pl.concat([canaries.TABLE.empty(), told], how="diagonal").select(canaries.TABLE.schema.names())
     )
     counted = outcomes.of_producers(lake, WORLD.start, WORLD.end).filter(outcome="silver")
-    rows = [*profiles.of_outcomes(counted).rows(), *profiles.of_events(silver).rows()]
+    rows = [*profiles.of_outcomes(counted).rows(), *profiles.of_rows(events.TABLE, silver.filter(~is_canary())).rows()]
     return sorted([*rows, *outcomes.arrivals_since(lake, WORLD.start).rows()], key=repr)

@@ -2,7 +2,7 @@
 
 # Dagster reads the annotation of `context` when an op is made: no `from __future__ import annotations` here.
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -84,7 +84,15 @@ def changes_of(history: list[Incident], cause: str) -> list[str]:
     return [change.change for change in history if change.cause == cause]
 
 
-def evaluate(instance: dg.DagsterInstance, table: str, check: str, *, passed: bool, partition: str | None) -> None:
+def evaluate(
+    instance: dg.DagsterInstance,
+    table: str,
+    check: str,
+    *,
+    passed: bool,
+    partition: str | None,
+    metadata: Mapping[str, dg.MetadataValue] | None = None,
+) -> None:
     """Let a run log an evaluation."""
 
     @dg.op(name="judge")
@@ -94,7 +102,7 @@ def evaluate(instance: dg.DagsterInstance, table: str, check: str, *, passed: bo
                 asset_key=dg.AssetKey(table.split("/")),
                 check_name=check,
                 passed=passed,
-                metadata={},
+                metadata=metadata or {},
                 severity=dg.AssetCheckSeverity.ERROR,
                 description="as the test says",
                 partition=partition,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
@@ -127,14 +127,19 @@ class Run:
         asked = sensor(context)
         return [request for request in asked if isinstance(request, dg.RunRequest)]  # type: ignore[union-attr]
 
+    def launch(self, request: dg.RunRequest) -> None:
+        """Run what a sensor asks for, as the daemon does it."""
+        assert request.job_name is not None
+        chosen = {"asset_selection": request.asset_selection, "asset_check_keys": request.asset_check_keys}
+        self.execute(request.job_name, tags=request.tags, **chosen)
+
     def restate(self, sensor: dg.SensorDefinition = restatements) -> list[tuple[str, str, str]]:
         """Run what a restatement sensor asks for until it asks for nothing. Returns (job, first, last)."""
         done = []
         while requests := self.requested(sensor):
             for request in requests:
-                assert request.job_name is not None
-                self.execute(request.job_name, tags=request.tags, asset_selection=request.asset_selection)
-                done.append((request.job_name, *request.tags.values()))
+                self.launch(request)
+                done.append((str(request.job_name), *request.tags.values()))
         return done
 
 
@@ -162,12 +167,23 @@ class _Loaded:
         self._jobs: dict[str, dg.JobDefinition] = {}
 
     def execute(
-        self, job: str, platform: Platform, instance: dg.DagsterInstance, **kwargs: object
+        self,
+        job: str,
+        platform: Platform,
+        instance: dg.DagsterInstance,
+        asset_selection: Sequence[dg.AssetKey] | None = None,
+        asset_check_keys: Sequence[dg.AssetCheckKey] | None = None,
+        **kwargs: object,
     ) -> dg.ExecuteInProcessResult:
         if job not in self._jobs:
             self._jobs[job] = self._defs.resolve_job_def(job)
         self._platform = platform
-        return self._jobs[job].execute_in_process(instance=instance, **kwargs)  # type: ignore[arg-type]
+        # As Dagster's daemon does it with what a sensor asks for.
+        asked = self._jobs[job].get_subset(
+            asset_selection=None if asset_selection is None else set(asset_selection),
+            asset_check_selection=None if asset_check_keys is None else set(asset_check_keys),
+        )
+        return asked.execute_in_process(instance=instance, **kwargs)  # type: ignore[arg-type]
 
     def sensor(self, name: str) -> dg.SensorDefinition:
         return self._defs.get_sensor_def(name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pydantic
 import pytest
 
-from resources.alert_sinks import AppriseSink, NotDelivered, SinkRefused, sinks, takers, without_secrets
+from resources.alert_sinks import AppriseSink, NotDelivered, sinks, takers, without_secrets
 from resources.settings import Settings, split_alert_url
 from support.alerts import inbox
 
@@ -16,21 +16,27 @@ def settings(*urls: str) -> Settings:
     return Settings.model_validate({"alert_urls": list(urls)})
 
 
+def there(*urls: str) -> list[AppriseSink]:
+    found, refused = sinks(settings(*urls))
+    assert refused == {}
+    return found
+
+
 def test_a_sink_is_named_without_its_secret() -> None:
-    (sink,) = sinks(settings(f"critical={SLACK}"))
+    (sink,) = there(f"critical={SLACK}")
     assert sink.name.startswith("slack-")
     assert sink.floor == "critical"
-    assert sink == sinks(settings(f"critical={SLACK}"))[0]
+    assert there(f"critical={SLACK}") == [sink]
     for shown in (repr(sink), repr(settings(SLACK)), settings(SLACK).model_dump_json()):
         assert "TIiajkdnlazkcOXrIdevi7FQ" not in shown
 
 
 def test_a_sink_takes_its_severity_and_worse() -> None:
-    there = sinks(settings("json://one/a", "error=json://two/b", "critical=json://three/c"))
-    names = [sink.name for sink in there]
-    assert takers(there, "warning") == tuple(names[:1])
-    assert takers(there, "error") == tuple(names[:2])
-    assert takers(there, "critical") == tuple(names)
+    found = there("json://one/a", "error=json://two/b", "critical=json://three/c")
+    names = [sink.name for sink in found]
+    assert takers(found, "warning") == tuple(names[:1])
+    assert takers(found, "error") == tuple(names[:2])
+    assert takers(found, "critical") == tuple(names)
 
 
 def test_an_equals_sign_of_the_url_itself_is_no_severity() -> None:
@@ -38,10 +44,12 @@ def test_an_equals_sign_of_the_url_itself_is_no_severity() -> None:
 
 
 @pytest.mark.parametrize("url", ["nonsense://secret-token", "slack://secret-token", "secret-token"])
-def test_a_wrong_url_is_named_by_its_place(url: str) -> None:
-    with pytest.raises(SinkRefused, match="HEADWATER_ALERT_URLS, number 2") as raised:
-        sinks(settings("json://one/a", url))
-    assert "secret-token" not in str(raised.value)
+def test_a_wrong_url_is_named_by_its_place_and_costs_no_other_sink(url: str) -> None:
+    found, refused = sinks(settings("json://one/a", url, "json://three/c"))
+    assert found == there("json://one/a", "json://three/c")
+    assert list(refused) == ["HEADWATER_ALERT_URLS, number 2"]
+    assert "Apprise knows no such URL" in str(refused)
+    assert "secret-token" not in str(refused)
 
 
 def test_an_unknown_severity_is_refused() -> None:
@@ -51,8 +59,9 @@ def test_an_unknown_severity_is_refused() -> None:
 
 
 def test_the_same_url_twice_is_refused() -> None:
-    with pytest.raises(SinkRefused, match="twice"):
-        sinks(settings("json://one/a", "error=json://one/a"))
+    found, refused = sinks(settings("json://one/a", "error=json://one/a"))
+    assert found == there("json://one/a")
+    assert refused == {"HEADWATER_ALERT_URLS, number 2": "the same URL stands there twice"}
 
 
 def test_what_a_service_says_is_told_without_secrets() -> None:

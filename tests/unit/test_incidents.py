@@ -71,6 +71,17 @@ def test_patience_waits_before_it_tells() -> None:
     assert changes_of(told([(0, patient), (4, patient), (5, patient)], manner()), CAUSE) == ["seen", "opened"]
 
 
+def test_what_belongs_to_it_while_patience_waits_is_kept_and_patience_goes_on() -> None:
+    lag = condition(patience=timedelta(minutes=5))
+    worse = replace(lag, members=("silver/events 2026-02-10-09:00",), severity="error")
+    history = told([(0, [replace(lag, severity="warning")]), (2, [worse]), (5, [worse])], manner())
+    assert [(change.change, change.members, change.severity) for change in history] == [
+        ("seen", (), "warning"),
+        ("seen", worse.members, "error"),
+        ("opened", worse.members, "error"),
+    ]
+
+
 def test_what_could_not_be_looked_at_does_not_recover() -> None:
     lag = condition("consumer_lag:x", kind=CONSUMER_LAG)
     standing = standing_after({}, reconcile({}, [lag], NOW, manner()))
@@ -92,6 +103,25 @@ def test_who_was_told_of_it_is_told_that_it_is_over() -> None:
     assert [change.sinks for change in (*opened, *worse, *over)] == [("all",), ("all", "errors"), ("all", "errors")]
 
 
+def test_who_is_new_is_told_of_what_stands_and_of_its_end_and_nobody_else_is_told_again() -> None:
+    standing: dict[str, Incident] = {}
+    messages_told = []
+    course = [(0, ("a",)), (1, ("b",)), (2, ("b",)), (3, ("a", "b", "c")), (4, None)]
+    for minute, sinks in course:
+        found = [] if sinks is None else [condition()]
+        how = manner(sinks=sinks or ())
+        changes = reconcile(standing, found, NOW + timedelta(minutes=minute), how)
+        standing = standing_after(standing, changes)
+        assert reconcile(standing, found, NOW + timedelta(minutes=minute), how) == []
+        messages_told += [(minute, change.change, change.sinks) for change in changes if change.is_message]
+    assert messages_told == [
+        (0, "opened", ("a",)),
+        (1, "reminded", ("b",)),
+        (3, "reminded", ("c",)),
+        (4, "recovered", ("a", "b", "c")),
+    ]
+
+
 def test_two_conditions_of_one_cause_are_refused() -> None:
     with pytest.raises(ValueError, match="group them first"):
         reconcile({}, [condition(), condition()], NOW, manner())
@@ -110,6 +140,14 @@ def test_stale_tables_are_one_incident_at_the_first_of_them() -> None:
         "stale:a": ("a", "c", "d"),
         "stale:elsewhere": ("elsewhere",),
     }
+
+
+def test_a_cause_is_as_bad_as_what_follows_from_it() -> None:
+    above, below = replace(stale("a"), severity="warning"), stale("c")
+    (found,) = grouped([above, below], UPSTREAM)
+    assert (found.cause, found.severity) == ("stale:a", "error")
+    (found,) = grouped([replace(above, severity="critical"), below], UPSTREAM)
+    assert found.severity == "critical"
 
 
 def test_stale_tables_wait_for_kafka_where_it_does_not_answer() -> None:

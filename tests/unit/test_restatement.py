@@ -11,6 +11,7 @@ from platform_assets.restatement import (
     Tier,
     due,
     ranges,
+    settled_hours,
     stale_attributes,
     stale_attributions,
     stale_days,
@@ -65,6 +66,42 @@ def test_an_hour_touched_after_it_was_computed_is_stale() -> None:
 
 def test_a_late_computation_from_an_older_version_does_not_hide_a_newer_one() -> None:
     assert stale_hours(touched((0, 12)), computed((0, 0, 12, 1), (0, 0, 10, 2))) == []
+
+
+def settled(
+    silver: pl.DataFrame, ledger: pl.DataFrame, *watermarks: int, read: pl.DataFrame | None = None
+) -> list[tuple[datetime, int]]:
+    """Of five closed hours those that are settled; each computation had read silver at a watermark, in hours."""
+    seen = pl.Series("watermark", hours(*watermarks), dtype=INSTANT)
+    closed = pl.Series(hours(*range(5)), dtype=INSTANT)
+    done = ledger.clear() if read is None else read
+    return settled_hours(closed, silver, ledger.with_columns(seen), done).rows()  # type: ignore[return-value]
+
+
+def test_a_closed_hour_is_settled_when_it_was_computed_as_it_was_then() -> None:
+    ledger = computed((0, 0, 10, 1), (1, 1, 10, 2), (2, 2, 10, 3))
+    silver = touched((0, 9), (1, 11), (2, 11), (3, 10))
+    told = settled(silver, ledger, 0, 2, 2)
+    assert told == [
+        (START, 1),  # the watermark was before its end, but nothing came since
+        (START + HOUR, 2),  # what came since was late
+        # hour 2 was open when it was computed, and more came; hour 3 was never computed
+        (START + 4 * HOUR, -1),  # silver has nothing in it
+    ]
+
+
+def test_a_settled_hour_stays_settled_and_has_its_newest_version() -> None:
+    silver = touched((0, 9))
+    twice = computed((0, 1, 10, 1), (0, 0, 12, 5))
+    for version in (9, 11, 13):
+        assert settled(touched((0, 9), (0, version)), twice, 2, 3)[0] == (START, 5)
+    assert settled(silver, twice.clear()) == [(hour, -1) for hour in hours(1, 2, 3, 4)]
+    assert settled(touched(), twice.clear()) == [(hour, -1) for hour in hours(0, 1, 2, 3, 4)]
+    # Nothing came between the computation of an open hour and its end; when something came, it had been read.
+    early = computed((0, 0, 10, 1))
+    assert settled(touched((0, 9)), early, 0)[0] == (START, 1)
+    assert START not in dict(settled(touched((0, 11)), early, 0))
+    assert settled(touched((0, 11)), early, 0, read=computed((0, 0, 1, 1)))[0] == (START, 1)
 
 
 def changed(*rows: tuple[int, float, float, list[int], int]) -> pl.DataFrame:
