@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 
 import duckdb
 import polars as pl
+from deltalake.exceptions import DeltaError
 from rich.console import Console
 from rich.markup import escape
 
@@ -15,6 +16,7 @@ from platform_assets.serving.catalog import Catalog, NotReadable, UnknownTable
 from platform_assets.table import meanings
 
 HINT = "A statement ends with ;  .tables lists the tables, .schema NAME says what one holds, .quit leaves."
+_REFUSALS = (NotReadable, UnknownTable, OSError, DeltaError, duckdb.Error, pl.exceptions.PolarsError)
 _ASK, _MORE = "headwater> ", "       ...> "
 _SHOWN = 200
 _WIDEST_TEXT = 60
@@ -54,9 +56,9 @@ def shell(catalog: Catalog, console: Console, read: Callable[[str], str] = input
 
 
 def respond(catalog: Catalog, console: Console, asked: str) -> int:
-    """Print the answer to a statement, or to a word with a dot; 1 where there is none.
+    """Print the answer to each of some statements, or to a word with a dot; 1 where there is none.
 
-    A Ctrl-C that comes meanwhile cancels it.
+    A Ctrl-C that comes meanwhile cancels it, and what follows.
     """
     asked = asked.strip().rstrip(";")
     word, _, rest = asked.partition(" ")
@@ -69,9 +71,18 @@ def respond(catalog: Catalog, console: Console, asked: str) -> int:
     if word.startswith("."):
         console.print(f"[red]there is no {escape(word)}; there are .tables, .schema NAME and .quit[/]", highlight=False)
         return 1
+    try:
+        statements = catalog.statements(asked)
+    except duckdb.Error as error:
+        console.print(f"[red]{escape(str(error))}[/]", highlight=False)
+        return 1
+    return int(any(_answer(catalog, console, statement) for statement in statements))
+
+
+def _answer(catalog: Catalog, console: Console, statement: str) -> int:
     cancelled = False
     with ThreadPoolExecutor(max_workers=1) as asking:
-        answer = asking.submit(catalog.sql, asked)
+        answer = asking.submit(catalog.sql, statement)
         while not answer.done():
             try:
                 wait([answer], _POLL)  # a longer wait would not end: with Polars loaded, a signal starts it anew
@@ -84,10 +95,10 @@ def respond(catalog: Catalog, console: Console, asked: str) -> int:
             return 1
         try:
             found = answer.result()
-        except (NotReadable, UnknownTable, FileNotFoundError, duckdb.Error) as error:
+        except _REFUSALS as error:
             console.print(f"[red]{escape(str(error))}[/]", highlight=False)
             return 1
-    if not found.width:  # only a comment
+    if not found.width:  # of a statement without an answer
         return 0
     with pl.Config(tbl_rows=_SHOWN, tbl_cols=-1, tbl_width_chars=console.width, fmt_str_lengths=_WIDEST_TEXT):
         # Polars does not go below some width a column; what goes into a file is not cut.
@@ -107,7 +118,7 @@ def _schema(catalog: Catalog, console: Console, name: str) -> int:
     console.print(_descriptions(catalog)[name], highlight=False, markup=False)
     try:
         empty = catalog.sql(f"SELECT * FROM {name} LIMIT 0")
-    except (NotReadable, FileNotFoundError) as error:
+    except _REFUSALS as error:
         console.print(f"[red]{escape(str(error))}[/]", highlight=False)
         return 1
     for column, dtype in empty.schema.items():

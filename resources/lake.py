@@ -50,7 +50,7 @@ CHECKPOINT_EVERY = 100
 LOG_RETENTION_HOURS = 2
 """How long log entries stay behind a checkpoint. Every commit lists the log: at 40,000 entries one takes a second."""
 
-_STATS_PRECISION = timedelta(milliseconds=1)
+STATS_PRECISION = timedelta(milliseconds=1)
 """Delta writes the minimum and maximum of an instant cut to the millisecond."""
 
 
@@ -542,8 +542,8 @@ def files_near(lake: Lake, table: TableLike, handle: DeltaTable, column: str, in
     wanted = instants.unique().sort()
     spans = files.select(
         "path",
-        low=pl.col(low) - _STATS_PRECISION if low in files.columns else None,
-        high=pl.col(high) + _STATS_PRECISION if high in files.columns else None,
+        low=pl.col(low) - STATS_PRECISION if low in files.columns else None,
+        high=pl.col(high) + STATS_PRECISION if high in files.columns else None,
     )
     first = wanted.search_sorted(spans["low"], side="left") if spans["low"].dtype != pl.Null else None
     last = wanted.search_sorted(spans["high"], side="right") if spans["high"].dtype != pl.Null else None

@@ -10,17 +10,40 @@ from __future__ import annotations
 import re
 from datetime import date, datetime, timedelta
 from pathlib import Path
-from typing import Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, get_args, get_origin
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AfterValidator, AliasChoices, Field, SecretStr, ValidationInfo, field_validator, model_validator
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 StartAt = Literal["earliest", "latest"]
 
 Severity = Literal["warning", "error", "critical"]
 SEVERITIES: tuple[Severity, ...] = get_args(Severity)
 """How bad something is, from bad to worst."""
+
+
+class _NoJson:
+    """Stands for a value of the environment that is neither a JSON list nor an object; errors do not show it."""
+
+
+class _Environment(EnvSettingsSource):
+    """The environment, where a value that should be JSON and is not is an error like any other."""
+
+    def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
+        try:
+            decoded = super().decode_complex_value(field_name, field, value)
+        except ValueError:
+            return _NoJson
+        return decoded if isinstance(decoded, list | dict) else _NoJson
+
+
+def _not_empty(token: SecretStr) -> SecretStr:
+    if not token.get_secret_value().strip():
+        msg = "a token of HEADWATER_API_TOKENS is empty; give a long secret, or leave it out"
+        raise ValueError(msg)
+    return token
 
 
 class Settings(BaseSettings):
@@ -200,7 +223,7 @@ class Settings(BaseSettings):
         default=timedelta(minutes=5),
         description="Least time between two refreshes of that file; `PT0S` for none but by hand.",
     )
-    api_tokens: list[SecretStr] = Field(
+    api_tokens: list[Annotated[SecretStr, AfterValidator(_not_empty)]] = Field(
         default_factory=list,
         description="JSON list of the tokens that callers of the HTTP interface give (docs/serving.md); without one it "
         "does not start.",
@@ -273,6 +296,27 @@ class Settings(BaseSettings):
         le=1,
         description="Least share of an hour's events that should be in when it falls due; less is a warning.",
     )
+
+    @classmethod
+    def settings_customise_sources(  # noqa: D102 - of pydantic
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, _Environment(settings_cls)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _is_json(cls, value: object, info: ValidationInfo) -> object:
+        if value is _NoJson and info.field_name is not None:
+            is_object = get_origin(cls.model_fields[info.field_name].annotation) is dict
+            kind, example = ("object", '{"name": "value"}') if is_object else ("list", '["one", "another"]')
+            msg = f"{environment_name(info.field_name)} is no JSON {kind}: write it as '{example}'"
+            raise ValueError(msg)
+        return value
 
     @field_validator("alert_urls")
     @classmethod

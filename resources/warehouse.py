@@ -1,7 +1,8 @@
 """The warehouse: one DuckDB file that any SQL tool opens, made anew at each refresh.
 
 A refresh writes another file and puts it in the place of the one that is there. Who has that one open goes on reading
-it, as it was; who opens the path after sees the new one. So no reader waits for a refresh, and no refresh for a reader.
+it, as it was; the process that opens the path after sees the new one. So no reader waits for a refresh, and no refresh
+for a reader.
 """
 
 from __future__ import annotations
@@ -20,13 +21,17 @@ from resources.settings import Settings
 STORAGE_VERSION = "v1.0.0"
 """The file's format: that of DuckDB 1.0, which it and all later ones read."""
 
+ELSEWHERE = "move it away, or name another file (HEADWATER_WAREHOUSE_PATH)"
+"""What to do where something else is in the warehouse's place."""
+
+_BEFORE_MAGIC, _MAGIC = 8, b"DUCK"
 _READ_ONLY = 0o444
 _BEING_MADE = ".warehouse-"
 _ABANDONED_AFTER = 3_600.0
 
 
 class NoWarehouse(RuntimeError):
-    """There is no place for the warehouse; the message says what to set."""
+    """There is no place for the warehouse, or something else is in it; the message says what to set."""
 
 
 class Warehouse:
@@ -54,8 +59,23 @@ class Warehouse:
         return cls(Path(settings.lake_url).absolute().parent / "warehouse.duckdb")
 
     def exists(self) -> bool:
-        """Whether it was ever made."""
-        return self.path.exists()
+        """Whether it was ever made.
+
+        Raises:
+            NoWarehouse: What is there is no DuckDB file.
+        """
+        try:
+            with self.path.open("rb") as file:
+                head = file.read(_BEFORE_MAGIC + len(_MAGIC))
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            msg = f"{self.path} cannot be read: {error.strerror}; {ELSEWHERE}"
+            raise NoWarehouse(msg) from error
+        if head and head[_BEFORE_MAGIC:] != _MAGIC:
+            msg = f"{self.path} is no DuckDB file; {ELSEWHERE}"
+            raise NoWarehouse(msg)
+        return bool(head)
 
     @contextmanager
     def anew(self) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -63,10 +83,18 @@ class Warehouse:
 
         Where the block raises, what is there stays. The file is not to be written to: a tool that writes would leave a
         log beside it that fits no later file.
+
+        Raises:
+            NoWarehouse: Nothing can be written there.
         """
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._clear()
-        with TemporaryDirectory(prefix=_BEING_MADE, dir=self.path.parent) as folder:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._clear()
+            being_made = TemporaryDirectory(prefix=_BEING_MADE, dir=self.path.parent)
+        except OSError as error:
+            msg = f"{self.path} cannot be written: {error.strerror}; name a file in a folder that can be written to"
+            raise NoWarehouse(msg) from error
+        with being_made as folder:
             made = Path(folder) / self.path.name
             config = {"storage_compatibility_version": STORAGE_VERSION, "autoinstall_known_extensions": "false"}
             with DuckDBResource(database=str(made), connection_config=config).get_connection() as connection:

@@ -43,7 +43,7 @@ from platform_assets.semantics.lateness import share_still_expected
 from platform_assets.semantics.watermark import PERSON_FINAL_AFTER, is_closed, is_final, is_person_final
 from platform_assets.silver import dimension_changes, events, outcomes, persons, touched_hours
 from platform_assets.table import TIMESTAMP, Column, Table
-from resources.lake import VersionGone, Writer, files_of, retrying
+from resources.lake import STATS_PRECISION, VersionGone, Writer, files_of, retrying
 
 TABLE = Table(
     name="gold/published_numbers",
@@ -98,7 +98,7 @@ TABLE = Table(
         Column(
             "published_at",
             TIMESTAMP,
-            "When, by the clock of the machine; never before the one before.",
+            "When, by the clock of the machine; after all that was published before, of whatever number.",
             provenance=True,
         ),
         Column("source_table", pl.String(), "Name of the gold table that has the number."),
@@ -119,6 +119,8 @@ PAST_WINDOWS = 28
 
 _RECORDED_WITHIN = 20
 """How many versions of a gold table may come before the record of one is written, where runs overlap."""
+
+_INSTANT = timedelta(microseconds=1)
 
 _KEY = ("metric", "slice", "window_start")
 
@@ -157,7 +159,9 @@ def publish(platform: Platform, publication: Publication) -> pl.DataFrame:
             said = said.filter(pl.col("window_date").is_in(starts.dt.date().unique().implode()), is_touched)
             held = held.filter(pl.col(publication.starts_on).is_in(pl.Series(days, dtype=pl.Date).implode()))
         now = publication.numbers(held, platform.settings.zone)
-        rows = _Comparison(platform, publication, compared, source.version()).rows(now, latest(said))
+        clock, known = platform.clock(), known_until(writer.handle)
+        at = clock if known is None else max(clock, known + _INSTANT)
+        rows = _Comparison(platform, publication, compared, source.version()).rows(now, latest(said), at)
         writer.commit(rows, {publication.progress: source.version()})
         return rows
 
@@ -212,6 +216,17 @@ def is_behind(platform: Platform, publication: Publication) -> bool:
     return compared is None or compared < platform.lake.open(publication.table).version()
 
 
+def known_until(handle: DeltaTable) -> datetime | None:
+    """An instant, UTC, that nothing in a version of the ledger was published after, and all that is in later ones was.
+
+    So what was said by it, or by one before, is the same in every later version. By the log, to the millisecond; None
+    where nothing was published.
+    """
+    files = pl.DataFrame(handle.get_add_actions(flatten=True))
+    newest = None if files.is_empty() else files["max.published_at"].max()
+    return newest + STATS_PRECISION - _INSTANT if isinstance(newest, datetime) else None
+
+
 def latest(entries: pl.LazyFrame) -> pl.DataFrame:
     """Of rows of the table, the last of each metric, slice and window."""
     return entries.sort("revision").unique(_KEY, keep="last").collect()
@@ -236,12 +251,13 @@ class _Comparison:
         self._known: dict[tuple[object, ...], Any] = {}
         self._arrivals: tuple[datetime, pl.DataFrame] | None = None
 
-    def rows(self, now: pl.DataFrame, last: pl.DataFrame) -> pl.DataFrame:
+    def rows(self, now: pl.DataFrame, last: pl.DataFrame, at: datetime) -> pl.DataFrame:
         """The rows to append.
 
         Args:
             now: `Publication.numbers`.
             last: `latest`.
+            at: When they are published.
         """
         known = last.select(*_KEY, pl.exclude(*_KEY, "source_table", "window_date").name.prefix("last_"))
         both = self._complete(now).join(known, on=_KEY, how="left")
@@ -249,8 +265,7 @@ class _Comparison:
         absent = pl.lit(self._publication.absent, VALUE)
         gone = known.join(now, on=_KEY, how="anti").filter(pl.col("last_value").ne_missing(absent))
         changed += [self._absent(row) for row in gone.iter_rows(named=True)]
-        clock = self._platform.clock()
-        rows = [self._row(row, clock) for row in changed]
+        rows = [self._row(row, at) for row in changed]
         return pl.DataFrame(rows, schema=TABLE.schema, orient="row").sort("window_start", "metric", "slice")
 
     @cached_property
@@ -311,7 +326,7 @@ class _Comparison:
             "definition_version": row["last_definition_version"],
         }
 
-    def _row(self, row: Mapping[str, Any], clock: datetime) -> dict[str, Any]:
+    def _row(self, row: Mapping[str, Any], at: datetime) -> dict[str, Any]:
         window, watermark = Window(row["window_start"], row["window_end"]), row["watermark"]
         settles_at = self._publication.settles_at(window, self._zone)
         value, last_value, is_first = row["value"], row["last_value"], row["last_revision"] is None
@@ -338,7 +353,7 @@ class _Comparison:
             "watermark": watermark,
             "definition_version": row["definition_version"],
             "source_versions": self._sources(window, after),
-            "published_at": clock if is_first else max(clock, row["last_published_at"]),
+            "published_at": at,
             "source_table": self._table,
             "window_date": window.start.date(),
         }

@@ -22,7 +22,7 @@ from pyrate_limiter import Duration, Limiter, Rate
 from platform_assets.publication import Publication
 from platform_assets.semantics.calendar import Interval
 from platform_assets.serving.catalog import Catalog
-from platform_assets.serving.metrics import Offer, UnknownMetric, offered, offers, values, window_of
+from platform_assets.serving.metrics import Offer, UnknownMetric, known_until, offered, offers, values, window_of
 from resources.settings import Settings
 
 MOST_ROWS = 10_000
@@ -45,7 +45,9 @@ class Asked(BaseModel):
     where: list[str] = Field(
         default=[], max_length=10, description="`platform=ios`, or `platform` where it is null; all must hold."
     )
-    as_known_at: Instant | None = Field(default=None, description="What was said by this instant; with a timezone.")
+    as_known_at: Instant | None = Field(
+        default=None, description="What was said by this instant; with a timezone. One to come is the newest there is."
+    )
     limit: int = Field(default=1000, ge=1, le=MOST_ROWS, description="Most values in the answer.")
     offset: int = Field(default=0, ge=0, le=10**9, description="Values to leave out before them.")
 
@@ -96,7 +98,10 @@ class Values(BaseModel):
     """Published values of a metric, by window, slice and revision."""
 
     metric: str
-    as_known_at: datetime = Field(description="Give this back to get the same answer, or its next page.")
+    as_known_at: datetime = Field(
+        description="By when it was said, at most the newest instant of the ledger: give this back to get the same "
+        "answer, or its next page."
+    )
     values: list[Value]
     next_offset: int | None = Field(description="Where the next page begins; null on the last one.")
 
@@ -159,12 +164,15 @@ def create_app(catalog: Catalog, publications: Sequence[Publication], settings: 
         return Metrics(metrics=[MetricInfo(**_said(offer)) for _, offer in sorted(known.items())])
 
     def read(name: str, asked: Asked, *, every_revision: bool) -> Values:
-        at = datetime.now(UTC) if asked.as_known_at is None else asked.as_known_at.astimezone(UTC)
         offer = offered(known, name)
         try:
             window = window_of(asked.start, asked.end, settings.zone)
         except ValueError as error:
             raise HTTPException(422, str(error)) from error
+        newest = known_until(catalog)
+        if newest is None:
+            raise HTTPException(503, "nothing was published yet")
+        at = newest if asked.as_known_at is None else min(asked.as_known_at.astimezone(UTC), newest)
         pairs = (part.partition("=") for part in asked.where)
         where = [(column, value if sign else None) for column, sign, value in pairs]
         limit, offset = asked.limit, asked.offset
@@ -192,8 +200,8 @@ def _allowed(tokens: Sequence[str], per_minute: int) -> Any:
     bearer = HTTPBearer(auto_error=False, description="One of `HEADWATER_API_TOKENS`.")
 
     def allowed(given: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]) -> None:
-        said = "" if given is None else given.credentials
-        token = next((t for t in tokens if secrets.compare_digest(t.encode(), said.encode())), None)
+        said = None if given is None else given.credentials.encode()
+        token = next((t for t in tokens if said is not None and secrets.compare_digest(t.encode(), said)), None)
         if token is None:
             msg = "give one of the tokens of HEADWATER_API_TOKENS: Authorization: Bearer …"
             raise HTTPException(401, msg, {"WWW-Authenticate": "Bearer"})

@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from itertools import count
 from pathlib import Path
 from threading import Lock
 from typing import Any, Self
@@ -21,14 +22,17 @@ from typing import Any, Self
 import duckdb
 import polars as pl
 from deltalake import DeltaTable
+from duckdb.sqltypes import DuckDBPyType
 
 from platform_assets.table import Table
 from resources.lake import Lake
 
-_NAMES = re.compile(r'"?(\w+)"?\s*\.\s*"?(\w+)"?')
+_GAP = r"(?:\s|--[^\n]*\n|/\*(?:(?!\*/).)*\*/)*"
+_NAMES = re.compile(rf'(?<!\w)(?="?(\w+)"?{_GAP}\.{_GAP}"?(\w+)"?)', re.DOTALL)  # in `memory.gold.x`: both pairs
 _NO_TABLE = re.compile(r'Table with name "?([^"]+?)"? does not exist')
 _FEATURES_MISREAD = frozenset({"deletionVectors", "columnMapping"})
 _NEAREST = 3
+_NO_TYPE_OF_POLARS = frozenset({"interval", "union"})
 _HELD = "held"
 _FILE = "file_of_row"
 
@@ -78,7 +82,7 @@ class Catalog:
         self._lake = lake
         self._held_bytes = held_bytes
         self._held: dict[str, frozenset[str]] = {}
-        self._shown: dict[str, int] = {}
+        self._shown: dict[str, tuple[int, tuple[int, int] | None]] = {}
         self._tables = {sql_name(table): table for table in tables}
         self._views = {view.name: view for view in views}
         self._handles: dict[str, DeltaTable] = {}
@@ -115,15 +119,19 @@ class Catalog:
             parameters: Values of its ``?`` (a sequence), or of its ``$name`` (a mapping).
 
         Returns:
-            Its rows; intervals, which Polars has no type for, as texts. No columns of a statement that has no answer.
+            Its rows; what Polars has no type for (intervals, unions) as texts, columns of one name numbered. No
+            columns of a statement that has no answer.
 
         Raises:
-            duckdb.Error: The query is wrong.
+            duckdb.Error: The query is wrong, or more than one.
             duckdb.InterruptException: `interrupt` was called meanwhile.
             UnknownTable: It names a table that there is none of.
             NotReadable: A table has a feature that its files do not show.
             FileNotFoundError: A table was never created.
         """
+        if len(self.statements(query)) > 1:
+            msg = "there is more than one statement; give one after the other"
+            raise duckdb.InvalidInputException(msg)
         with self._lock:
             for layer, name in _NAMES.findall(query.lower()):  # what is none, or stands in a text, does no harm
                 if f"{layer}.{name}" in self._tables:
@@ -143,6 +151,15 @@ class Catalog:
             raise UnknownTable(self.no_table(unknown[1])) from error
         finally:
             self._asked.discard(cursor)
+
+    def statements(self, text: str) -> list[str]:
+        """The statements of a text, one after the other.
+
+        Raises:
+            duckdb.Error: One of them is wrong.
+        """
+        with self._lock:
+            return [statement.query for statement in self._connection.extract_statements(text)]
 
     def interrupt(self) -> None:
         """End the queries that are under way; from another thread than theirs."""
@@ -172,12 +189,15 @@ class Catalog:
         return f"there is no table {wanted}; {nearest}all of them: headwater sql '.tables'"
 
     def _refresh(self, name: str) -> None:
-        handle = self._handles.get(name)
-        if handle is None:
-            handle = self._handles[name] = self._lake.open(self._tables[name])
+        version, commit = self._shown.get(name, (-1, None))
+        if commit is None or commit != self._commit(name, version):
+            # Not seen yet, or no more what it was: the lake was made anew, or its log does not reach back so far.
+            handle, version = self._lake.open(self._tables[name]), -1
+            self._handles[name] = handle
         else:
+            handle = self._handles[name]
             handle.update_incremental()
-        if handle.version() == self._shown.get(name):
+        if handle.version() == version:
             return
         files = pl.DataFrame(handle.get_add_actions(flatten=True))
         if files.is_empty() or files["size_bytes"].sum() > self._held_bytes:
@@ -187,7 +207,15 @@ class Catalog:
         else:
             refuse_misread(self._tables[name], handle)
             self._hold(name, frozenset(files["path"]))
-        self._shown[name] = handle.version()
+        self._shown[name] = handle.version(), self._commit(name, handle.version())
+
+    def _commit(self, name: str, version: int) -> tuple[int, int] | None:
+        """What tells a commit from another of its number: when its file was written, and its size; None without it."""
+        try:
+            told = (Path(self._lake.uri(self._tables[name])) / "_delta_log" / f"{version:020}.json").stat()
+        except FileNotFoundError:
+            return None
+        return told.st_mtime_ns, told.st_size
 
     def _hold(self, name: str, files: frozenset[str]) -> None:
         """Bring the files of a version into memory that are not there, and take out those that it has no more."""
@@ -208,6 +236,7 @@ class Catalog:
                 if read is not None:
                     one.execute(f"INSERT INTO {_held(name)} {read}")
                 one.execute("COMMIT")
+                one.execute("CHECKPOINT")  # rows that are deleted stay in memory until then
         self._held[name] = files
 
     def _make(self, view: View) -> None:
@@ -311,16 +340,30 @@ def comments_on(name: str, description: str, columns: Mapping[str, str], kind: s
 def _frame(found: duckdb.DuckDBPyRelation | None) -> pl.DataFrame:
     if found is None:
         return pl.DataFrame()
-    types = dict(zip(found.columns, map(str, found.types), strict=True))
-    if "INTERVAL" in types.values():
-        as_text = {"INTERVAL": "::VARCHAR"}
+    names, are_of_polars = _numbered(found.columns), [*map(_is_of_polars, found.types)]
+    if names != found.columns or not all(are_of_polars):
+        columns = [f"#{place}{'' if known else '::VARCHAR'}" for place, known in enumerate(are_of_polars, 1)]
         found = found.select(
-            *(
-                duckdb.SQLExpression(f"{_quoted(name)}{as_text.get(dtype, '')}").alias(name)
-                for name, dtype in types.items()
-            )
+            *(duckdb.SQLExpression(column).alias(name) for column, name in zip(columns, names, strict=True))
         )
     return pl.DataFrame(found.to_arrow_table())
+
+
+def _numbered(names: Sequence[str]) -> list[str]:
+    """The names, with a number at those that stand there again: ``day``, ``day_2``."""
+    numbered: list[str] = []
+    for name in names:
+        others = (f"{name}_{number}" for number in count(2))
+        numbered.append(
+            next(other for other in others if other not in {*names, *numbered}) if name in numbered else name
+        )
+    return numbered
+
+
+def _is_of_polars(dtype: DuckDBPyType) -> bool:
+    if dtype.id not in {"list", "array", "struct", "map"}:
+        return dtype.id not in _NO_TYPE_OF_POLARS
+    return all(_is_of_polars(part) for _, part in dtype.children if isinstance(part, DuckDBPyType))
 
 
 def _file(lake: Lake, table: Table, path: str) -> str:

@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 import polars as pl
 
 from partitions import Window
+from platform_assets.gold import published_numbers
 from platform_assets.publication import Publication, slice_part
 from platform_assets.semantics.calendar import Interval
 from platform_assets.serving.catalog import Catalog
@@ -169,6 +170,14 @@ def _given(name: str, window: Window, as_known_at: datetime | None) -> dict[str,
     dates = {"first_date": window.first_date, "last_date": window.last_date}
     known = {} if as_known_at is None else {"as_known_at": as_known_at}
     return {"metric": name, "start": window.start, "end": window.end, **dates, **known}
+
+
+def known_until(catalog: Catalog) -> datetime | None:
+    """The instant by which the newest answers are known, UTC: what was said by it stays; None where nothing was.
+
+    To be asked before the values that are given as known at it.
+    """
+    return published_numbers.known_until(catalog.handle(_LEDGER))
 
 
 def window_of(first: date, last: date, zone: ZoneInfo) -> Window:

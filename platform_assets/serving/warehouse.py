@@ -9,6 +9,7 @@ and what was deleted from the lake is in no file that a view made after that nam
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from platform_assets.serving.catalog import NotReadable, comments_on, refuse_obj
 from platform_assets.serving.views import VIEWS
 from platform_assets.table import Table, meanings
 from resources.lake import Lake
-from resources.warehouse import NoWarehouse, Warehouse
+from resources.warehouse import ELSEWHERE, NoWarehouse, Warehouse
 
 KEY = dg.AssetKey(["serving", "warehouse"])
 """The key of its asset."""
@@ -57,14 +58,14 @@ def refresh(platform: Platform, tables: Sequence[Table]) -> dict[str, int]:
         The version of each table, by its name.
 
     Raises:
-        NoWarehouse: There is no place for it.
+        NoWarehouse: There is no place for it, or somebody else's file is there.
         NotReadable: The lake is in an object store, or a table's files are not its rows.
     """
     lake, warehouse = platform.lake, Warehouse.from_settings(platform.settings)
     refuse_object_store(lake)
     handles = {table.name: lake.open(table) for table in tables if newest_version(lake, table) is not None}
     there = [table for table in tables if table.name in handles]
-    with warehouse.anew() as connection:
+    with _anew(warehouse) as connection:
         _fill(connection, lake, there, handles, platform.clock())
     return {name: handle.version() for name, handle in handles.items()}
 
@@ -78,6 +79,7 @@ def copy(platform: Platform, tables: Sequence[Table], file: Path) -> list[str]:
         The names of its tables.
 
     Raises:
+        NoWarehouse: The file cannot be written, or is somebody else's.
         NotReadable: The lake is in an object store, or a table's files are not its rows.
     """
     lake = platform.lake
@@ -85,17 +87,27 @@ def copy(platform: Platform, tables: Sequence[Table], file: Path) -> list[str]:
     impersonal = [t for t in tables if t.layer == "gold" and not any(column.personal for column in t.columns)]
     handles = {table.name: lake.open(table) for table in impersonal if newest_version(lake, table) is not None}
     there = [table for table in impersonal if table.name in handles]
-    with Warehouse(file).anew() as connection:
+    with _anew(Warehouse(file)) as connection:
         _fill(connection, lake, there, handles, platform.clock(), as_tables=True)
     return [sql_name(table) for table in there]
 
 
 def versions(warehouse: Warehouse) -> dict[str, int]:
-    """The versions of the tables, by name, that the warehouse has views of; of one that was never made, none."""
+    """The versions of the tables, by name, that the warehouse has views of; of one never made, or damaged, none.
+
+    Raises:
+        NoWarehouse: Its file is somebody else's.
+    """
     if not warehouse.exists():
         return {}
-    with warehouse.read() as connection:
-        return dict(connection.execute(f"SELECT table_name, delta_version FROM {_CONTENTS}").fetchall())
+    try:
+        with warehouse.read() as connection:
+            return dict(connection.execute(f"SELECT table_name, delta_version FROM {_CONTENTS}").fetchall())
+    except (duckdb.CatalogException, duckdb.BinderException) as error:
+        msg = f"{warehouse.path} is a DuckDB file that Headwater did not make; {ELSEWHERE}"
+        raise NoWarehouse(msg) from error
+    except duckdb.Error:  # damaged: a refresh makes it anew
+        return {}
 
 
 def newest_version(lake: Lake, table: Table) -> int | None:
@@ -113,7 +125,7 @@ def behind(platform: Platform, tables: Sequence[Table]) -> list[str]:
     """The tables that have another version than the warehouse has a view of; all where it was never made.
 
     Raises:
-        NoWarehouse: There is no place for it.
+        NoWarehouse: There is no place for it, or somebody else's file is there.
         NotReadable: The lake is in an object store.
     """
     refuse_object_store(platform.lake)
@@ -158,6 +170,11 @@ def warehouse_asset(tables: Sequence[Table]) -> dg.AssetsDefinition:
         )
 
     return asset
+
+
+def _anew(warehouse: Warehouse) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
+    versions(warehouse)  # what somebody else made is not written over
+    return warehouse.anew()
 
 
 def _fill(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,37 @@ def test_a_value_as_known_at_an_instant_is_the_one_of_then(api: TestClient, rest
     assert pinned["values"] == api.get(DAU, params=days()).json()["values"]
 
 
+def test_an_answer_never_changes_while_others_publish(tmp_path: Path) -> None:
+    """Who asks between the clock and the commit of a publication was told what stays, though the clock goes back."""
+    made, told, clock_says = Restated.begin(tmp_path / "lake"), [], [NOON, NOON - timedelta(hours=1)]
+    with client(made.platform.lake) as api:
+
+        def ask(**more: str) -> dict[str, Any]:
+            return dict(api.get(DAU, params=days(0, **more)).json())
+
+        def clock() -> datetime:
+            told.extend([ask(), ask(as_known_at="2099-01-01T00:00:00Z")])
+            return clock_says.pop(0)
+
+        publishers = [replace(made.platform, clock=lambda: NOON), *[replace(made.platform, clock=clock)] * 2]
+        for dau, publisher in enumerate(publishers, 10):
+            made.late_event(START)
+            made.compute(START, dau, 20, 30, NOON)
+            published_numbers.publish(publisher, active_users.PUBLISHES)
+            assert ask()["values"][0]["value"] == str(dau)
+            assert [ask(as_known_at=before["as_known_at"]) for before in told] == told
+    assert [before["values"][0]["value"] for before in told] == ["10", "10", "11", "11"]
+    published = made.entries().filter(metric="active_users.dau")["published_at"].to_list()
+    assert published == [NOON + timedelta(milliseconds=number) for number in range(3)]
+
+
+def test_before_anything_is_published_there_is_no_answer(tmp_path: Path) -> None:
+    made = Restated.begin(tmp_path / "lake")
+    with client(made.platform.lake) as api:
+        answer = api.get(DAU, params=days(0))
+    assert (answer.status_code, answer.json()["detail"]) == (503, "nothing was published yet")
+
+
 def test_revisions_say_why_a_number_changed(api: TestClient) -> None:
     told = api.get(DAU.replace("values", "revisions"), params=days(0)).json()["values"]
     assert [(v["value"], v["change"], v["causes"]) for v in told] == [
@@ -130,6 +162,9 @@ def test_who_has_no_token_is_told_nothing(restated: Restated) -> None:
             answer = api.get(DAU, params=days(), headers={"Authorization": given})
             assert answer.status_code == 401
             assert "values" not in answer.json()
+    unchecked = Settings().model_copy(update={"api_tokens": [SecretStr("")]})
+    app = create_app(Catalog(restated.platform.lake, [published_numbers.TABLE]), PUBLICATIONS, unchecked)
+    assert TestClient(app).get(DAU, params=days()).status_code == 401
     with pytest.raises(ValueError, match="HEADWATER_API_TOKENS"):
         create_app(Catalog(restated.platform.lake, [published_numbers.TABLE]), PUBLICATIONS, Settings(api_tokens=[]))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from shutil import rmtree
 from threading import Thread
 
 import duckdb
@@ -127,6 +128,66 @@ def test_what_is_held_goes_on_as_the_table_does(lake: Lake) -> None:
         assert catalog.sql(everything).height == 8
         with pytest.raises(UnknownTable):
             catalog.sql('FROM held."gold.sums_of_things"')
+
+
+def memory_of(catalog: Catalog) -> int:
+    found = catalog.sql("SELECT sum(memory_usage_bytes)::BIGINT FROM duckdb_memory()").item()
+    assert isinstance(found, int)
+    return found
+
+
+def test_what_is_held_is_no_more_than_the_table_however_often_it_changes(lake: Lake) -> None:
+    lake.append(TABLE, rows(1, "0" * 2**20))
+    with Catalog(lake, [TABLE], held_bytes=2**24) as catalog:
+        for number in range(1, 7):
+            assert catalog.sql("SELECT length(kind) FROM gold.sums_of_things").item() == 2**20
+            lake.replace_days(TABLE, lake.open(TABLE), rows(1, str(number) * 2**20), FIRST, FIRST)
+        assert catalog.sql("SELECT left(kind, 1) FROM gold.sums_of_things").item() == "6"
+        assert memory_of(catalog) < 3 * 2**20
+
+
+def test_a_lake_that_is_made_anew_is_read_anew(lake: Lake, held: int, tmp_path: Path) -> None:
+    """Fewer versions than before, then as many, then more: no row of the lake that was deleted comes back."""
+    for _ in range(3):
+        lake.append(TABLE, rows(2, "old"))
+    with Catalog(lake, [TABLE], held_bytes=held) as catalog:
+        query = "SELECT kind, count(*) AS n FROM gold.sums_of_things GROUP BY kind"
+        assert catalog.sql(query).rows() == [("old", 6)]
+        rmtree(tmp_path / "lake")
+        with pytest.raises(FileNotFoundError, match="gold/sums/of_things does not exist"):
+            catalog.sql(query)
+        lake.create(TABLE)
+        for made in range(1, 6):
+            lake.append(TABLE, rows(1, "new"))
+            assert catalog.sql(query).rows() == [("new", made)]
+            assert catalog.version("gold.sums_of_things") == made
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "FROM gold.sums_of_things",
+        "FROM memory.gold.sums_of_things",
+        'FROM "memory" . GOLD . "Sums_Of_Things"',
+        "FROM gold /* its layer */ . -- and\n sums_of_things",
+        "SELECT '--', * FROM gold.sums_of_things",
+        "WITH sums_of_things AS (FROM gold.sums_of_things) FROM sums_of_things",
+        "SUMMARIZE gold.sums_of_things",
+        "PIVOT gold.sums_of_things ON kind USING count(*) GROUP BY day",
+    ],
+)
+def test_a_table_is_found_however_it_is_named(lake: Lake, query: str) -> None:
+    with Catalog(lake, [TABLE]) as catalog:
+        before = catalog.sql(query)
+        lake.append(TABLE, rows(2))
+        assert not catalog.sql(query).equals(before)
+
+
+def test_one_statement_is_asked_at_a_time(lake: Lake) -> None:
+    with Catalog(lake, [TABLE]) as catalog:
+        with pytest.raises(duckdb.Error, match="more than one statement"):
+            catalog.sql("USE gold; FROM sums_of_things")
+        assert catalog.statements("SELECT ';'; FROM gold.nothing -- ;") == ["SELECT ';'; ", "FROM gold.nothing -- ;"]
 
 
 def test_a_lake_in_an_object_store_is_refused() -> None:

@@ -105,6 +105,38 @@ def test_what_polars_has_no_type_for_is_shown_too(catalog: Catalog) -> None:
     assert "│ 01:30:00 ┆ 7" in told
 
 
+@pytest.mark.parametrize(
+    ("query", "shown"),
+    [
+        ("SELECT * FROM gold.funnels_checkout AS a JOIN gold.funnels_checkout AS b USING (day)", ["day", "persons_2"]),
+        ("SELECT 1 AS a, 2 AS a_2, 3 AS a", ["a", "a_2", "a_3"]),
+        ("SELECT INTERVAL 1 DAY AS a, INTERVAL 2 DAY AS a", ["a", "a_2", "2 days"]),
+        ("SELECT [INTERVAL 1 DAY] AS x", ["[1 day]"]),
+        ("SELECT {'a': INTERVAL 1 DAY} AS x", ["'a': 1 day"]),
+        ("SELECT MAP {'a': [INTERVAL 1 DAY]} AS x", ["1 day"]),
+        ("SELECT union_value(a := 7) AS u", ["7"]),
+    ],
+)
+def test_an_answer_that_polars_would_not_hold_is_shown(catalog: Catalog, query: str, shown: list[str]) -> None:
+    told = talk(catalog, f"{query};", "SELECT 'went on' AS it;")
+    assert all(part in told for part in [*shown, "went on"])
+
+
+def test_every_statement_of_a_line_is_answered_until_one_is_wrong(catalog: Catalog) -> None:
+    assert re.findall(r"│ (\d+) ", talk(catalog, "SELECT 11 AS n; -- why", "SELECT 22 AS n; SELECT 33 AS n;")) == [
+        "11",
+        "22",
+        "33",
+    ]
+    assert re.findall(r"│ (\d+) ", talk(catalog, "SELECT 11 AS n; FROM gold.nothing; SELECT 33 AS n;")) == ["11"]
+
+
+def test_a_damaged_table_does_not_end_the_shell(catalog: Catalog, tmp_path: Path) -> None:
+    for file in (tmp_path / "lake" / TABLE.name / "_delta_log").iterdir():
+        file.write_text("damage")
+    assert "│ 1 " in talk(catalog, "FROM gold.funnels_checkout;", ".schema gold.funnels_checkout", "SELECT 1 AS one;")
+
+
 def test_a_table_is_cut_to_the_width(catalog: Catalog) -> None:
     wide = ", ".join(f"repeat('x', 50) AS column_{n}" for n in range(10))
     drawn = [line for line in talk(catalog, f"SELECT {wide};", width=60).splitlines() if line[:1] in {"│", "┌", "╞"}]

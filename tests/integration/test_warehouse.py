@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
@@ -16,7 +16,9 @@ import dagster as dg
 import duckdb
 import polars as pl
 import pytest
+from rich.console import Console
 
+from local_stack.serving import refresh_warehouse
 from platform_assets.gold import fact_events
 from platform_assets.maintenance import vacuum
 from platform_assets.platform import Platform
@@ -249,6 +251,53 @@ def test_a_copy_has_the_rows_of_what_is_nobodys(platform: Platform, tmp_path: Pa
     Path(platform.lake.url).rename(tmp_path / "gone")
     assert ask(Warehouse(copied), "SELECT kind, day FROM gold.counts ORDER BY day") == rows(4).rows()
     assert ask(Warehouse(copied), "SELECT name FROM headwater.contents") == [("gold.counts",)]
+
+
+def test_a_damaged_file_counts_as_never_made(platform: Platform) -> None:
+    refresh(platform, [TABLE])
+    file, whole = made_by(platform).path, made_by(platform).path.read_bytes()
+    for damaged in (b"", whole[:4096], whole[:8192] + bytes(len(whole) - 8192)):
+        file.unlink()
+        file.write_bytes(damaged)
+        assert versions(made_by(platform)) == {}
+        assert behind(platform, [TABLE]) == ["gold/things"]
+        refresh(platform, [TABLE])
+        assert ask(made_by(platform), COUNT) == [(5,)]
+
+
+def somebodys_numbers(place: Path) -> None:
+    with duckdb.connect(place) as connection:
+        connection.execute("CREATE TABLE mine AS SELECT 1 AS n")
+
+
+@pytest.mark.parametrize(
+    ("put", "told"),
+    [
+        (somebodys_numbers, "is a DuckDB file that Headwater did not make; move it away, or name another file"),
+        (lambda place: place.write_text("my notes on the warehouse"), "is no DuckDB file; move it away"),
+        (Path.mkdir, "cannot be read: Is a directory"),
+    ],
+)
+def test_what_is_somebody_elses_is_left_alone(
+    platform: Platform, put: Callable[[Path], object], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = made_by(platform).path
+    put(place)
+    before = place.is_dir() or place.read_bytes()
+    for copied in (None, place):
+        settings = platform.settings.model_copy(update={"warehouse_path": place})
+        assert refresh_warehouse(settings, Console(soft_wrap=True), copied) == 1
+        assert f"{place} {told}" in capsys.readouterr().out
+    context = dg.build_sensor_context(dg.DagsterInstance.ephemeral(), resources={"platform": platform})
+    skipped = warehouse_sensor([TABLE])(context)
+    assert isinstance(skipped, dg.SkipReason)
+    assert told in str(skipped.skip_message)
+    assert (place.is_dir() or place.read_bytes()) == before
+
+
+def test_a_place_that_cannot_be_written_is_named(platform: Platform) -> None:
+    with pytest.raises(NoWarehouse, match=r"along\.duckdb cannot be written: .*; name a file in a folder that can be"):
+        warehouse.copy(platform, [TABLE], Path("/proc/no_folder_for_root_either/along.duckdb"))
 
 
 def test_without_a_place_it_says_what_to_set() -> None:

@@ -55,6 +55,14 @@ def test_secrets_are_not_shown() -> None:
     assert settings.storage_options() == {"secret_access_key": "hush"}
 
 
+@pytest.mark.parametrize("told", ["hush", '"hush"', '["hush", ""]', '["hush", " "]'])
+def test_a_wrong_secret_is_not_shown(monkeypatch: pytest.MonkeyPatch, told: str) -> None:
+    monkeypatch.setenv("HEADWATER_API_TOKENS", told)
+    with pytest.raises(pydantic.ValidationError, match="HEADWATER_API_TOKENS") as raised:
+        Settings()
+    assert "hush" not in str(raised.value)
+
+
 @pytest.mark.parametrize(
     ("field", "value", "told"),
     [
@@ -63,6 +71,10 @@ def test_secrets_are_not_shown() -> None:
         ("allowed_lateness", "soon", "duration"),
         ("micro_batch_records", "0", "greater than or equal to 1"),
         ("start_at", "yesterday", "'earliest' or 'latest'"),
+        ("api_tokens", '["a", ""]', "a token of HEADWATER_API_TOKENS is empty"),
+        ("api_tokens", "hush", r"""HEADWATER_API_TOKENS is no JSON list: write it as '\["one", "another"\]'"""),
+        ("passive_events", "seen,heard", "HEADWATER_PASSIVE_EVENTS is no JSON list"),
+        ("lake_options", "", """HEADWATER_LAKE_OPTIONS is no JSON object: write it as '{"name": "value"}'"""),
         ("engine", "pandas", "'polars', 'duckdb' or 'spark'"),
         ("engine", "spark", r"needs spark_remote: set HEADWATER_SPARK_REMOTE=sc://host:port"),
         ("spark_remote", "127.0.0.1:15002", r"'127\.0\.0\.1:15002' is no Spark Connect server; write sc://host:port"),
