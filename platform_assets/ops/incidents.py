@@ -1,7 +1,7 @@
 """`ops/incidents`: everything that happened to an incident, one row a change; those that people were told are messages.
 
-The newest row of a cause says how it stands, so nothing else is remembered: a daemon that starts anew goes on
-from here. The row of a change and the message that tells it are one commit.
+The rows of an incident say how it stands and who was told of it, so nothing else is remembered: a daemon that starts
+anew goes on from here. The row of a change and the message that tells it are one commit.
 """
 
 from __future__ import annotations
