@@ -5,8 +5,9 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
+from itertools import cycle, pairwise
 from pathlib import Path
 
 import polars as pl
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from partitions import Window
 from platform_assets.gold import active_users, published_numbers
 from platform_assets.gold.published_numbers import as_known_at
-from support.published import START, Restated
+from support.published import NOW, START, Restated
 
 DAYS = [START + timedelta(days=n) for n in range(3)]
 COUNTS = st.integers(0, 3)
@@ -91,6 +92,24 @@ def test_the_ledger_says_what_gold_says(acts: list[tuple[object, ...]]) -> None:
             for instant, then in known:
                 row = as_known_at(world.platform, str(metric), window, instant)
                 assert (None if row is None else row["value"]) == then.get((metric, start))
+
+
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(acts=st.lists(ACTS, max_size=10), seconds=st.lists(st.integers(-5, 5), min_size=1))
+def test_what_was_known_by_an_instant_stays(acts: list[tuple[object, ...]], seconds: list[int]) -> None:
+    """Whatever the clock says: it stands still here, and goes back."""
+    with a_lake() as world:
+        hands = cycle(seconds)
+        world.platform = replace(world.platform, clock=lambda: NOW + timedelta(seconds=next(hands)))
+        known: list[tuple[datetime, pl.DataFrame]] = []
+        for what, *how in [*acts, ("compute", START, 1, 0, 0, True), ("publish",)]:
+            act(world, str(what), *how)
+            until = published_numbers.known_until(world.platform.lake.open(published_numbers.TABLE))
+            if until is not None:
+                known.append((until, world.entries()))
+        assert known
+        for until, then in known:
+            assert world.entries().filter(pl.col("published_at") <= until).equals(then)
 
 
 @settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.too_slow])
