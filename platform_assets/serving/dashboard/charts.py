@@ -7,13 +7,15 @@ numbers are solid, closed ones dashed, open ones hollow or pale.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta, timezone
 from typing import cast
 from zoneinfo import ZoneInfo
 
 import altair as alt
 import polars as pl
 import streamlit as st
+
+from partitions import Window
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 """Okabe and Ito's colours, without black and yellow, which one of the two backgrounds swallows."""
@@ -137,31 +139,42 @@ def stacked(
     return shaded
 
 
-def minutes(frame: pl.DataFrame, first: datetime, last: datetime, order: Sequence[str]) -> alt.Chart:
+def minutes(frame: pl.DataFrame, window: Window, zone: ZoneInfo, order: Sequence[str]) -> alt.Chart:
     """Events by minute and platform, over a span that is drawn whole even where nothing came.
 
+    Where the zone's clock is put on or back within the span, time goes on as before: only what is written changes.
+
     Args:
-        frame: ``minute`` (naive), ``platform``, ``events``.
-        first: The span's start, naive.
-        last: Its end.
+        frame: ``minute``, ``platform``, ``events``.
+        window: The span.
+        zone: The zone whose clock is written.
         order: The platforms.
     """
+    steady = timezone(window.end.astimezone(zone).utcoffset() or timedelta())
+    first, last = (at.astimezone(steady).replace(tzinfo=None, microsecond=0) for at in (window.start, window.end))
     span = alt.Scale(domain=[_moment(first), _moment(last)])
+    axis = alt.Axis(format="%H:%M", tickCount=6, grid=False)
+    if label := _relabelled(window, zone, steady):
+        axis.labelExpr = label
     # Of a bar with two ends in x, Vega would stack nothing: what stands on what is said here.
-    stacked = frame.sort(pl.col("platform").cast(pl.Enum(order))).with_columns(
+    drawn = frame.with_columns(
+        minute=(pl.col("minute").dt.replace_time_zone(None) + steady.utcoffset(None)).cast(pl.Datetime("ms")),
+        clock=pl.col("minute").dt.convert_time_zone(zone.key).dt.strftime("%H:%M"),
+    )
+    stacked = drawn.sort(pl.col("platform").cast(pl.Enum(order))).with_columns(
         until=pl.col("minute") + pl.duration(seconds=54), top=pl.col("events").cum_sum().over("minute")
     )
     chart: alt.Chart = (
         alt.Chart(stacked.with_columns(bottom=pl.col("top") - pl.col("events")))
         .mark_rect()
         .encode(
-            x=alt.X("minute:T", title=None, scale=span, axis=alt.Axis(format="%H:%M", tickCount=6, grid=False)),
+            x=alt.X("minute:T", title=None, scale=span, axis=axis),
             x2="until:T",
             y=_quantity("top", "events a minute", ",d"),
             y2="bottom:Q",
             color=alt.Color("platform:N", scale=colours(order), legend=legend(order)),
             tooltip=[
-                alt.Tooltip("minute:T", title="minute", format="%H:%M"),
+                alt.Tooltip("clock:N", title="minute"),
                 alt.Tooltip("platform:N"),
                 alt.Tooltip("events:Q", format=",d"),
             ],
@@ -233,6 +246,20 @@ def _of_day(series: str, value: str, title: str, number: str) -> list[alt.Toolti
 def _quantity(value: str, title: str, number: str, stack: str | None = None) -> alt.Y:
     axis = alt.Axis(format=number, tickCount=5, minExtent=30)
     return alt.Y(f"{value}:Q", title=title, stack=stack, axis=axis)  # type: ignore[arg-type]
+
+
+def _relabelled(window: Window, zone: ZoneInfo, steady: timezone) -> str | None:
+    """What is written on an axis by the clock of a window's end, where the zone's clock was changed within it."""
+    end = window.end.replace(second=0, microsecond=0)
+    past = (end - timedelta(minutes=n) for n in range((end - window.start) // timedelta(minutes=1) + 2))
+    last = next((at for at in past if at.astimezone(zone).utcoffset() != steady.utcoffset(None)), None)
+    if last is None:
+        return None
+    other = last.astimezone(zone).replace(tzinfo=None) - last.astimezone(steady).replace(tzinfo=None)
+    changed = (last + timedelta(minutes=1)).astimezone(steady)
+    parts = (changed.year, changed.month - 1, changed.day, changed.hour, changed.minute)
+    ahead = f"time(datum.value) < time(datetime{parts}) ? {other // timedelta(milliseconds=1)} : 0"
+    return f"timeFormat(time(datum.value) + ({ahead}), '%H:%M')"
 
 
 def _moment(instant: datetime) -> alt.DateTime:
