@@ -7,7 +7,7 @@ numbers are solid, closed ones dashed, open ones hollow or pale.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from typing import cast
 from zoneinfo import ZoneInfo
 
@@ -142,27 +142,21 @@ def stacked(
 def minutes(frame: pl.DataFrame, window: Window, zone: ZoneInfo, order: Sequence[str]) -> alt.Chart:
     """Events by minute and platform, over a span that is drawn whole even where nothing came.
 
-    Where the zone's clock is put on or back within the span, time goes on as before: only what is written changes.
+    Instants are drawn as such, so time goes on where a clock is put on or back, the zone's or the browser's.
 
     Args:
-        frame: ``minute``, ``platform``, ``events``.
+        frame: ``minute`` (UTC), ``platform``, ``events``.
         window: The span.
         zone: The zone whose clock is written.
         order: The platforms.
     """
-    steady = timezone(window.end.astimezone(zone).utcoffset() or timedelta())
-    first, last = (at.astimezone(steady).replace(tzinfo=None, microsecond=0) for at in (window.start, window.end))
-    span = alt.Scale(domain=[_moment(first), _moment(last)])
-    axis = alt.Axis(format="%H:%M", tickCount=6, grid=False)
-    if label := _relabelled(window, zone, steady):
-        axis.labelExpr = label
+    span = alt.Scale(type="utc", domain=[_milliseconds(window.start), _milliseconds(window.end)])
+    axis = alt.Axis(labelExpr=_clock(window, zone), tickCount=6, grid=False)
     # Of a bar with two ends in x, Vega would stack nothing: what stands on what is said here.
-    drawn = frame.with_columns(
-        minute=(pl.col("minute").dt.replace_time_zone(None) + steady.utcoffset(None)).cast(pl.Datetime("ms")),
+    stacked = frame.sort(pl.col("platform").cast(pl.Enum(order))).with_columns(
+        until=pl.col("minute") + pl.duration(seconds=54),
+        top=pl.col("events").cum_sum().over("minute"),
         clock=pl.col("minute").dt.convert_time_zone(zone.key).dt.strftime("%H:%M"),
-    )
-    stacked = drawn.sort(pl.col("platform").cast(pl.Enum(order))).with_columns(
-        until=pl.col("minute") + pl.duration(seconds=54), top=pl.col("events").cum_sum().over("minute")
     )
     chart: alt.Chart = (
         alt.Chart(stacked.with_columns(bottom=pl.col("top") - pl.col("events")))
@@ -248,18 +242,18 @@ def _quantity(value: str, title: str, number: str, stack: str | None = None) -> 
     return alt.Y(f"{value}:Q", title=title, stack=stack, axis=axis)  # type: ignore[arg-type]
 
 
-def _relabelled(window: Window, zone: ZoneInfo, steady: timezone) -> str | None:
-    """What is written on an axis by the clock of a window's end, where the zone's clock was changed within it."""
-    end = window.end.replace(second=0, microsecond=0)
-    past = (end - timedelta(minutes=n) for n in range((end - window.start) // timedelta(minutes=1) + 2))
-    last = next((at for at in past if at.astimezone(zone).utcoffset() != steady.utcoffset(None)), None)
-    if last is None:
-        return None
-    other = last.astimezone(zone).replace(tzinfo=None) - last.astimezone(steady).replace(tzinfo=None)
-    changed = (last + timedelta(minutes=1)).astimezone(steady)
-    parts = (changed.year, changed.month - 1, changed.day, changed.hour, changed.minute)
-    ahead = f"time(datum.value) < time(datetime{parts}) ? {other // timedelta(milliseconds=1)} : 0"
-    return f"timeFormat(time(datum.value) + ({ahead}), '%H:%M')"
+def _clock(window: Window, zone: ZoneInfo) -> str:
+    """What is written on an axis of instants: a zone's clock, that may be put on or back once within the window."""
+    start = window.start.replace(second=0, microsecond=0)
+    instants = [start + timedelta(minutes=n) for n in range((window.end - start) // timedelta(minutes=1) + 1)]
+    offsets = [int(1000 * at.astimezone(zone).utcoffset().total_seconds()) for at in instants]  # type: ignore[union-attr]
+    changed = _milliseconds(instants[offsets.index(offsets[-1])])
+    offset = f"(time(datum.value) < {changed} ? {offsets[0]} : {offsets[-1]})"
+    return f"utcFormat(time(datum.value) + {offset}, '%H:%M')"
+
+
+def _milliseconds(instant: datetime) -> int:
+    return int(1000 * instant.timestamp())
 
 
 def _moment(instant: datetime) -> alt.DateTime:
