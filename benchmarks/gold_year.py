@@ -231,9 +231,12 @@ def _computations(days: list[date]) -> pl.DataFrame:
     rows = []
     for day, table in product(days, [t.name for t in tables() if t.name.startswith("gold/")]):
         at = datetime(day.year, day.month, day.day, tzinfo=UTC)
+        end = at + timedelta(days=1)
+        watermark = at if day == days[-1] else end
+        computed_at = watermark + timedelta(hours=1)
         rows.append(
-            {"table": table, "window_start": at, "window_end": at + timedelta(days=1), "upstream": "silver/events"}
-            | {"watermark": at, "computed_at": at + timedelta(hours=1), "computed_date": day}
+            {"table": table, "window_start": at, "window_end": end, "upstream": "silver/events"}
+            | {"watermark": watermark, "computed_at": computed_at, "computed_date": computed_at.date()}
         )
     return declared(computations.TABLE, rows)
 

@@ -21,6 +21,7 @@ from partitions import Window
 from platform_assets.semantics.funnels import Funnel
 from platform_assets.serving import metrics, questions
 from platform_assets.serving.catalog import Catalog
+from platform_assets.serving.dashboard import funnels
 from platform_assets.serving.dashboard.source import HELD_BYTES
 from platform_assets.tables import tables
 from resources.lake import Lake
@@ -33,8 +34,10 @@ def asked(catalog: Catalog, now: datetime) -> dict[str, dict[str, Question]]:
     """The questions of each page, over all of the year where people may choose that."""
     settings, last = Settings(), now.date()
     year, week = last - timedelta(days=364), last - timedelta(days=6)
+    this_year = Window.of_days(year, last, settings.zone)
     of = {k: questions.metric_tables(catalog, k) for k in ("lifecycle", "retention", "funnels", "experiment_results")}
     checkout = of["funnels"]["checkout"]
+    specification = funnels.specification(checkout)
     hour, passive = Window(now - timedelta(hours=1), now), settings.passive_events
     recent = [Window(now - timedelta(minutes=minutes), now) for minutes in (5, 30)]
     built = Funnel.model_validate({"steps": [{"event": name} for name in STEPS], "window": "7d"})
@@ -58,7 +61,7 @@ def asked(catalog: Catalog, now: datetime) -> dict[str, dict[str, Question]]:
         },
         "Funnels": {
             "breakdowns": lambda: questions.breakdowns(catalog, checkout, year, last),
-            "funnel": lambda: questions.funnel(catalog, checkout, year, last),
+            "funnel": lambda: questions.funnel(catalog, checkout, specification, year, last),
             "by day": lambda: questions.funnel_by_day(catalog, checkout, year, last),
             "event names, 7 days": lambda: questions.event_names(catalog, week, last),
             "built on the fly, 7 days": lambda: questions.explored(catalog, built, week, last, settings.zone),
@@ -74,9 +77,9 @@ def asked(catalog: Catalog, now: datetime) -> dict[str, dict[str, Question]]:
             "by cohort": lambda: questions.revenue_by_cohort(catalog, "EUR", year, last),
         },
         "Why did it change": {
-            "numbers": lambda: questions.published_metrics(catalog, year, last),
-            "slices": lambda: questions.published_slices(catalog, said, year, last),
-            "values": lambda: metrics.published(catalog, said, "", Window.of_days(year, last, settings.zone), now),
+            "numbers": lambda: questions.published_metrics(catalog, this_year),
+            "slices": lambda: questions.published_slices(catalog, said, this_year),
+            "values": lambda: metrics.published(catalog, said, "", this_year, now),
             "restatements": lambda: questions.restatements(catalog, Window(now - timedelta(days=30), now)),
         },
         "Health": _of_health(catalog, last),

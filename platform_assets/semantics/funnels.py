@@ -145,6 +145,12 @@ class Funnel(Specification):
         """The columns of results that hold the values told apart: texts, null where there is none."""
         return [] if self.breakdown is None else [property_column(name) for name in self.breakdown.properties]
 
+    @property
+    def steps_before(self) -> dict[int, int | None]:
+        """The (required) step that each step is counted from, by number; None of the first."""
+        required = [k for k, step in enumerate(self.steps, 1) if not step.optional]
+        return {k: max((r for r in required if r < k), default=None) for k in range(1, len(self.steps) + 1)}
+
     def _faults(self) -> Iterator[str]:
         count = len(self.steps)
         optional = [k for k, step in enumerate(self.steps, 1) if step.optional]
@@ -263,7 +269,7 @@ def summary(
         By these and the step.
     """
     by, steps = [*by, *funnel.breakdown_columns], range(1, len(funnel.steps) + 1)
-    before = {k: max((r for r in steps if r < k and not funnel.steps[r - 1].optional), default=None) for k in steps}
+    before = funnel.steps_before
     lasted = {
         k: (nw.col(f"step_{k}_at") - nw.col(f"step_{r}_at")).cast(nw.Float64)
         for k, r in before.items()

@@ -17,6 +17,7 @@ import narwhals as nw
 import polars as pl
 
 from partitions import Window
+from platform_assets.gold import revenue as revenue_table
 from platform_assets.gold.published_numbers import Explanation
 from platform_assets.ops.canaries import OUTCOMES
 from platform_assets.semantics.calendar import bucket_of
@@ -83,8 +84,9 @@ class Freshness:
 
     Attributes:
         watermark: Up to here nothing more is expected but late events; None before the first event.
-        newest_event: The greatest event time of the last two days.
-        newest_arrival: The greatest ingestion time of events of the last two days.
+        newest_event: The greatest event time; None before the first event.
+        newest_arrival: The greatest ingestion time of the last two days' events; where there are none, of those of the
+            newest day that has some.
         behind: Commits of `silver/events` that `gold/live_metrics` has not taken in.
     """
 
@@ -96,11 +98,13 @@ class Freshness:
 
 def freshness(catalog: Catalog, now: datetime) -> Freshness:
     """How far the stream has come, by the logs of its tables."""
-    query = """
-        SELECT max(occurred_at) AS event, max(ingested_at) AS arrival FROM silver.events
-        WHERE event_date >= $since AND NOT (is_test AND event_name = $canary)"""
+    others = "silver.events WHERE NOT (is_test AND event_name = $canary)"
+    query = f"SELECT max(occurred_at) AS event, max(ingested_at) AS arrival FROM {others} AND event_date >= $since"
     given = {"since": (now - _RECENT).astimezone(UTC).date(), "canary": CANARY}
     newest = catalog.sql(query, given).row(0, named=True)
+    if newest["event"] is None:
+        since = catalog.sql(f"SELECT max(event_date) FROM {others}", {"canary": CANARY}).item()
+        newest = catalog.sql(query, {**given, "since": since}).row(0, named=True)
     events, live = catalog.handle("silver.events"), catalog.handle("gold.live_metrics")
     taken_in = live.transaction_version(silver.FOLLOWS) or 0
     return Freshness(watermark_of(events), newest["event"], newest["arrival"], max(0, events.version() - taken_in))
@@ -184,9 +188,13 @@ _MINUTES = f"""event_date BETWEEN $first AND $last AND minute >= $start AND minu
     AND ($platform IS NULL OR coalesce(platform, '{UNKNOWN}') = $platform)"""
 
 
+def _instants(window: Window) -> dict[str, Any]:
+    """A window's instants, and its UTC dates."""
+    return {"first": window.first_date, "last": window.last_date, "start": window.start, "end": window.end}
+
+
 def _of_minutes(window: Window, platform: str | None) -> dict[str, Any]:
-    given = {"first": window.first_date, "last": window.last_date, "start": window.start, "end": window.end}
-    return {**given, "platform": platform}
+    return {**_instants(window), "platform": platform}
 
 
 def _persons_of(catalog: Catalog, raw_ids: pl.Series) -> pl.DataFrame:
@@ -262,25 +270,38 @@ def breakdowns(catalog: Catalog, table: Table, first: date, last: date) -> list[
     return catalog.sql(query, [first, last])["breakdown"].to_list()
 
 
-def funnel(catalog: Catalog, table: Table, first: date, last: date) -> pl.DataFrame:
+def funnel(catalog: Catalog, table: Table, asked: Funnel, first: date, last: date) -> pl.DataFrame:
     """A funnel over some days, by breakdown: ``breakdown``, ``step``, ``name``, ``persons`` (each day that somebody
-    entered counts), ``from_first``, ``from_previous``, ``mean_seconds`` from the step before.
+    entered counts), ``mean_seconds`` from the step before, and what `with_shares` adds.
 
     Means are of all who took the step; medians of days do not add up to one of many days, so there is none.
     """
     query = f"""
-        WITH told AS (
-            SELECT coalesce(breakdown, '{UNKNOWN}') AS breakdown, step, any_value(name) AS name,
-                sum(persons)::BIGINT AS persons,
-                sum(mean_seconds * persons) / nullif(sum(persons) FILTER (WHERE mean_seconds IS NOT NULL), 0)
-                    AS mean_seconds
-            FROM {sql_name(table)} WHERE day BETWEEN ? AND ? GROUP BY ALL)
-        SELECT breakdown, step, name, persons,
-            persons / nullif(first_value(persons) OVER steps, 0) AS from_first,
-            coalesce(persons / nullif(lag(persons) OVER steps, 0), CASE WHEN step = 1 THEN 1.0 END) AS from_previous,
-            mean_seconds
-        FROM told WINDOW steps AS (PARTITION BY breakdown ORDER BY step) ORDER BY breakdown, step"""
-    return catalog.sql(query, [first, last])
+        SELECT coalesce(breakdown, '{UNKNOWN}') AS breakdown, step, any_value(name) AS name,
+            sum(persons)::BIGINT AS persons,
+            sum(mean_seconds * persons) / nullif(sum(persons) FILTER (WHERE mean_seconds IS NOT NULL), 0)
+                AS mean_seconds
+        FROM {sql_name(table)} WHERE day BETWEEN ? AND ? GROUP BY ALL ORDER BY ALL"""
+    return with_shares(catalog.sql(query, [first, last]), asked)
+
+
+def with_shares(counted: pl.DataFrame, asked: Funnel) -> pl.DataFrame:
+    """Add ``from_first`` and ``from_previous`` to the ``persons`` of each ``breakdown`` and ``step``: their share of
+    those who took the first step, and the required step before; null of none. Sorted by breakdown and step.
+    """
+    before = {k: r or k for k, r in asked.steps_before.items()}
+    of_step = pl.col("persons").replace(0, None)
+    earlier = counted.select("breakdown", pl.col("step").alias("before"), of_step.alias("took"))
+    return (
+        counted.sort("breakdown", "step")
+        .with_columns(before=pl.col("step").replace_strict(before, default=None, return_dtype=counted.schema["step"]))
+        .join(earlier, on=["breakdown", "before"], how="left", maintain_order="left")
+        .with_columns(
+            from_first=pl.col("persons") / of_step.first().over("breakdown"),
+            from_previous=pl.col("persons") / pl.col("took"),
+        )
+        .drop("before", "took")
+    )
 
 
 def funnel_by_day(catalog: Catalog, table: Table, first: date, last: date) -> pl.DataFrame:
@@ -346,7 +367,7 @@ def explored(
     columns = asked.breakdown_columns
     properties = () if asked.breakdown is None else asked.breakdown.properties
     wanted = "event_date BETWEEN $first AND $last AND occurred_at >= $start AND occurred_at < $end"
-    given: dict[str, Any] = {"first": read.first_date, "last": read.last_date, "start": read.start, "end": read.end}
+    given = _instants(read)
     if asked.order != "strict":  # there, any other event of the person ends the attempt
         wanted += " AND list_contains($names, event_name)"
         given["names"] = _names(asked.steps)
@@ -407,6 +428,17 @@ def revenue(catalog: Catalog, first: date, last: date) -> pl.DataFrame:
     return catalog.sql(query, [first, last])
 
 
+def revenue_state(catalog: Catalog, window: Window) -> str:
+    """How final the revenue of a window of days is: ``closed`` where its last day was computed with the database's
+    changes past the window's end, else ``open``; never final (semantics 9).
+    """
+    query = """
+        SELECT coalesce(max(watermark) >= $end, false) FROM ops.computations
+        WHERE "table" = $table AND window_start < $end AND window_end >= $end"""
+    found = catalog.sql(query, {"end": window.end, "table": revenue_table.TABLE.name})
+    return "closed" if found.item() else "open"
+
+
 def revenue_by_cohort(catalog: Catalog, currency: str, first: date, last: date) -> pl.DataFrame:
     """Revenue in one currency by month and by the month of the buyers' first purchase: ``month``, ``cohort_month``
     (null where orders name nobody), ``net``, ``orders``.
@@ -421,18 +453,20 @@ def revenue_by_cohort(catalog: Catalog, currency: str, first: date, last: date) 
 # --- Why did it change
 
 
-def published_metrics(catalog: Catalog, first: date, last: date) -> list[str]:
-    """The names of the numbers that were published of windows that begin on some UTC dates."""
-    query = "SELECT DISTINCT metric FROM gold.published_numbers WHERE window_date BETWEEN ? AND ? ORDER BY metric"
-    return catalog.sql(query, [first, last])["metric"].to_list()
+_BEGINS = """window_start >= $start AND window_start < $end
+    AND window_date BETWEEN $first AND $last"""
 
 
-def published_slices(catalog: Catalog, metric: str, first: date, last: date) -> list[str]:
-    """The slices that a number was published of; the empty one is the total."""
-    query = """
-        SELECT DISTINCT slice FROM gold.published_numbers
-        WHERE metric = ? AND window_date BETWEEN ? AND ? ORDER BY slice"""
-    return catalog.sql(query, [metric, first, last])["slice"].to_list()
+def published_metrics(catalog: Catalog, window: Window) -> list[str]:
+    """The names of the numbers that were published of windows that begin within a window of instants."""
+    query = f"SELECT DISTINCT metric FROM gold.published_numbers WHERE {_BEGINS} ORDER BY metric"
+    return catalog.sql(query, _instants(window))["metric"].to_list()
+
+
+def published_slices(catalog: Catalog, metric: str, window: Window) -> list[str]:
+    """The slices that a number was published of, of such windows; the empty one is the total."""
+    query = f"SELECT DISTINCT slice FROM gold.published_numbers WHERE metric = $metric AND {_BEGINS} ORDER BY slice"
+    return catalog.sql(query, {**_instants(window), "metric": metric})["slice"].to_list()
 
 
 def explanations(entries: pl.DataFrame, zone: ZoneInfo, known_by: datetime | None = None) -> list[Explanation]:

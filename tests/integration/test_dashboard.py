@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -11,9 +12,14 @@ from zoneinfo import ZoneInfo
 
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from streamlit.testing.v1 import AppTest
 
-from benchmarks.gold_year import fill
+from benchmarks.gold_year import declared, fill
+from partitions import Window
+from platform_assets.gold import active_users, published_numbers
+from platform_assets.semantics.funnels import Funnel
 from platform_assets.serving import questions
 from platform_assets.serving.dashboard import app, charts, funnels, health, layout, retention, revenue
 from platform_assets.serving.dashboard.source import opened
@@ -108,7 +114,7 @@ def test_a_lake_that_cannot_be_read_is_an_error_for_people(monkeypatch: pytest.M
 def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(environment_name("reporting_timezone"), "Mars/Olympus")
     [box] = shown("growth").error
-    assert "reporting_timezone" in box.value
+    assert r"reporting\_timezone" in box.value
 
 
 @pytest.mark.usefixtures("filled")
@@ -136,7 +142,7 @@ def test_growth_is_told_of_some_people(dimension: str, value: str) -> None:
     test = shown("growth", **{dimension: value})
     assert figures(test)[f"DAU, {layout.day_name(yesterday)} ◐"] == f"{found['dau'].item():,}"
     [lifecycle] = test.warning
-    assert f"Not of {dimension} `{value}` alone" in lifecycle.value
+    assert f"Not of {dimension} {value} alone" in lifecycle.value
     assert "docs/metrics.md" in lifecycle.value
 
 
@@ -153,7 +159,7 @@ def test_growth_has_no_numbers_of_two_dimensions_together() -> None:
 @pytest.mark.parametrize("page", ["now", "retention", "funnels", "experiments", "revenue", "why", "health"])
 def test_numbers_that_are_not_told_by_what_was_chosen_say_so(page: str) -> None:
     test = shown(page, country="DE")
-    assert any("Not of country `DE` alone" in box.value for box in test.warning)
+    assert any("Not of country DE alone" in box.value for box in test.warning)
     assert test.metric
     assert test.query_params["country"] == "DE", "and it goes on to the next page"
     assert not any("alone" in box.value for box in shown(page, country="All").warning)
@@ -165,14 +171,14 @@ def test_people_whom_there_are_none_of_are_not_forgotten() -> None:
     assert test.selectbox(key="country").value == "Atlantis"
     assert any("other people" in box.value for box in test.info)
     [lifecycle] = shown("retention", country="`<b>$x$").warning
-    assert "country `&lt;b>" in lifecycle.value
+    assert r"country \`\<b>\$x\$ alone" in lifecycle.value
 
 
 @pytest.mark.usefixtures("filled")
 def test_a_funnel_told_by_platform_is_narrowed_to_one() -> None:
     last = datetime.now(UTC).date()
     table = questions.metric_tables(opened().catalog, "funnels")["checkout"]
-    found = questions.funnel(opened().catalog, table, last - timedelta(days=27), last)
+    found = questions.funnel(opened().catalog, table, funnels.specification(table), last - timedelta(days=27), last)
     entered = found.filter(breakdown="ios", step=1)["persons"].item()
     test = shown("funnels", platform="ios")
     assert figures(test)["Entered ○"] == f"{entered:,}"
@@ -187,6 +193,52 @@ def test_days_may_be_chosen_one_by_one() -> None:
     two = int(figures(test)["Orders ◐"].replace(",", ""))
     one = int(figures(shown("revenue", period="From – to", days=[str(last), str(last)]))["Orders ◐"].replace(",", ""))
     assert 0 < one < two
+
+
+@pytest.mark.usefixtures("filled")
+def test_revenue_is_open_while_its_last_day_is() -> None:
+    assert "Orders ○" in figures(shown("revenue"))
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_growth_is_told_of_days_in_whose_month_nobody_was_active(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake, today = Lake(str(tmp_path / "lake")), datetime.now(UTC).date()
+    create_tables(lake)
+    rows = [
+        {"day": today - timedelta(days=n), "mau": 0 if n < 5 else 7, "stickiness": None if n < 5 else 0.0}
+        for n in range(20)
+    ]
+    lake.append(active_users.TABLE, declared(active_users.TABLE, rows))
+    monkeypatch.setenv(environment_name("lake_url"), lake.url)
+    told = figures(shown("growth"))
+    assert told["Stickiness ○"] == "–"
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_values_from_producers_are_no_markup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lake, today = Lake(str(tmp_path / "lake")), datetime.now(UTC).date()
+    create_tables(lake)
+    lake.append(active_users.TABLE, declared(active_users.TABLE, [{"day": today}]))
+    start = datetime(today.year, today.month, today.day, tzinfo=UTC)
+    row = {
+        "metric": "active_users_by_slice.dau",
+        "slice": "dimension=country,value=![x](http://evil/p.png) $a$ **b**",
+        "grain": "day",
+        "window_start": start,
+        "window_end": start + timedelta(days=1),
+        "window_date": today,
+        "revision": 1,
+        "value": Decimal(1),
+        "causes": ["first publication"],
+        "source_versions": "{}",
+        "published_at": start,
+    }
+    lake.append(published_numbers.TABLE, declared(published_numbers.TABLE, [row]))
+    monkeypatch.setenv(environment_name("lake_url"), lake.url)
+    [sentence, *_] = shown("why").info
+    assert r"country=\!\[x\](http\://evil/p.png) \$a\$ \*\*b\*\*" in sentence.value
 
 
 @pytest.mark.usefixtures("filled")
@@ -225,7 +277,7 @@ def test_why_tells_what_was_known_at_an_instant() -> None:
     then = f"{day + timedelta(days=1)}T18:00"
     days = [str(day + timedelta(days=n)) for n in (-1, 1)]
     test = shown("why", period="From – to", days=days, window=str(day), known_at=then)
-    assert f"390 as known at {then.replace('T', ' ')} UTC" in test.info[0].value
+    assert layout.plain(f"390 as known at {then.replace('T', ' ')} UTC") in test.info[0].value
     table = test.dataframe[0].value
     assert table[["window", "known then", "now"]].values.tolist() == [
         [str(day), "390", "393"],
@@ -251,15 +303,28 @@ def test_a_funnel_of_all_is_the_sum_of_its_parts() -> None:
         ("ios", 2, "b", 15, 0.5, 0.5, 30.0),
     ]
     names = ["breakdown", "step", "name", "persons", "from_first", "from_previous", "mean_seconds"]
-    first, last = funnels.together(pl.DataFrame(rows, schema=names, orient="row")).iter_rows(named=True)
+    asked = Funnel.model_validate({"steps": [{"event": "a"}, {"event": "b"}]})
+    first, last = funnels.together(pl.DataFrame(rows, schema=names, orient="row"), asked).iter_rows(named=True)
     assert (first["persons"], first["mean_seconds"]) == (40, None)
     assert (last["persons"], last["from_first"], last["mean_seconds"]) == (20, 0.5, 25.0)
 
 
+def test_most_are_lost_before_a_step_that_is_required() -> None:
+    asked = Funnel.model_validate({"steps": [{"event": "a"}, {"event": "b", "optional": True}, {"event": "c"}]})
+
+    def lost(*persons: int) -> tuple[str, float] | None:
+        rows = {"breakdown": ["web"] * 3, "step": [1, 2, 3], "name": ["a", "b", "c"], "persons": list(persons)}
+        worst = funnels.most_lost(questions.with_shares(pl.DataFrame(rows), asked), asked)
+        return None if worst is None else (worst["name"], worst["from_previous"])
+
+    assert lost(10, 2, 6) == ("c", 0.6)
+    assert lost(0, 0, 0) is None
+
+
 def test_retention_of_all_leaves_out_what_has_not_ended() -> None:
-    rows = [(0, 100, 100, True), (1, 40, 100, True), (0, 50, 50, True), (1, None, 50, False)]
+    rows = [(0, 100, 100, True), (1, 40, 100, True), (0, 50, 50, True), (1, None, 50, False), (2, 0, 0, True)]
     found = pl.DataFrame(rows, schema=["interval", "persons", "cohort_size", "is_complete"], orient="row")
-    assert retention.average(found).rows() == [(0, 150, 150, 1.0), (1, 40, 100, 0.4)]
+    assert retention.average(found).rows() == [(0, 150, 150, 1.0), (1, 40, 100, 0.4), (2, 0, 0, None)]
 
 
 def test_revenue_names_the_newest_cohorts_and_gathers_the_others() -> None:
@@ -290,7 +355,47 @@ def test_durations_have_two_units(seconds: float | None, told: str) -> None:
 
 
 def test_the_platforms_of_a_minute_stand_on_each_other() -> None:
-    minute = datetime(2026, 3, 1, 12)  # noqa: DTZ001 - as Vega draws it
+    minute = datetime(2026, 3, 1, 12, tzinfo=UTC)
     frame = pl.DataFrame({"minute": [minute] * 2, "platform": ["ios", "web"], "events": [2, 3]})
-    drawn = charts.minutes(frame, minute, minute + timedelta(hours=1), ["web", "ios"])
+    drawn = charts.minutes(frame, Window(minute, minute + timedelta(hours=1)), ZoneInfo("UTC"), ["web", "ios"])
     assert drawn.data.select("platform", "bottom", "top").rows() == [("web", 0, 3), ("ios", 3, 5)]
+
+
+@pytest.mark.parametrize("changed", [datetime(2026, 11, 1, 6, tzinfo=UTC), datetime(2026, 3, 8, 7, tzinfo=UTC)])
+def test_time_goes_on_where_clocks_are_changed(changed: datetime) -> None:
+    zone, hour = ZoneInfo("America/New_York"), timedelta(hours=1)
+    at = [changed - hour / 2, changed + hour / 2]
+    frame = pl.DataFrame({"minute": at, "platform": ["web"] * 2, "events": [2, 3]})
+    drawn = charts.minutes(frame, Window(changed - hour, changed + hour), zone, ["web"])
+    assert drawn.data["bottom"].to_list() == [0, 0], "they are of two minutes"
+    assert drawn.data["minute"].diff()[1] == hour
+    assert drawn.data["clock"].to_list() == [f"{moment.astimezone(zone):%H:%M}" for moment in at]
+    x = drawn.to_dict()["encoding"]["x"]
+    first, last = x["scale"]["domain"]
+    assert last - first == 2 * 3_600_000
+    before, after = (-4, -5) if changed.month == 11 else (-5, -4)
+    told = f"< {int(changed.timestamp())}000 ? {before * 3_600_000} : {after * 3_600_000}"
+    assert told in x["axis"]["labelExpr"]
+
+
+@given(st.text())
+def test_nothing_that_is_told_is_markup(told: str) -> None:
+    markdown = layout.plain(told)
+    assert re.sub(r"\\(.)", r"\1", markdown) == " ".join(told.split())
+    assert not set(re.sub(r"\\.", "", markdown)) & set("\\`*_[]:$<!#~\n")
+
+
+@pytest.mark.parametrize(
+    ("breakdown", "expected"),
+    [
+        (None, True),
+        ({}, True),
+        ({"attribution": "last"}, True),
+        ({"attribution": "all"}, False),
+        ({"attribution": "step", "step": 2}, False),
+    ],
+)
+def test_people_in_several_breakdowns_do_not_add_up(breakdown: dict[str, object] | None, *, expected: bool) -> None:
+    told = None if breakdown is None else {"properties": ["platform"], **breakdown}
+    asked = Funnel.model_validate({"steps": [{"event": "a"}, {"event": "b"}], "breakdown": told})
+    assert funnels.adds_up(asked) is expected

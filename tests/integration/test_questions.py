@@ -13,14 +13,17 @@ import polars as pl
 import pytest
 
 from partitions import Window
-from platform_assets.gold import active_users, fact_events, live_metrics, revenue
+from platform_assets.gold import active_users, fact_events, live_metrics, published_numbers, revenue
 from platform_assets.gold.published_numbers import shown
+from platform_assets.ops import computations
 from platform_assets.quality import check_results, service_levels
 from platform_assets.semantics.calendar import bucket_of
+from platform_assets.semantics.events import CANARY
 from platform_assets.semantics.funnels import Breakdown, Funnel, Step, attempts, furthest, summary
 from platform_assets.semantics.identity import joined
 from platform_assets.serving import metrics, questions
 from platform_assets.serving.catalog import Catalog
+from platform_assets.silver import events as silver
 from platform_assets.silver import outcomes, persons
 from platform_assets.table import Table
 from platform_assets.tables import tables
@@ -31,6 +34,7 @@ FIRST, LAST = date(2026, 3, 1), date(2026, 3, 4)
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 ZONE = ZoneInfo("UTC")
 STEPS = ("product_viewed", "order_completed")
+BOUGHT = Funnel.model_validate({"steps": [{"event": name} for name in STEPS]})
 CHECKOUT = next(table for table in tables() if table.name == "gold/funnels/checkout")
 
 
@@ -113,12 +117,78 @@ def test_a_funnel_of_days_adds_up_and_its_mean_is_of_all(lake: Lake, catalog: Ca
     ]
     lake.append(CHECKOUT, filled(CHECKOUT, rows))
     assert questions.metric_tables(catalog, "funnels")["checkout"] == CHECKOUT
-    first, last = questions.funnel(catalog, CHECKOUT, FIRST, LAST).iter_rows(named=True)
+    first, last = questions.funnel(catalog, CHECKOUT, BOUGHT, FIRST, LAST).iter_rows(named=True)
     assert (first["persons"], first["from_first"], first["mean_seconds"]) == (40, 1.0, None)
     assert (last["persons"], last["from_first"], last["mean_seconds"]) == (10, 0.25, (4 * 60 + 6 * 10) / 10)
     by_day = questions.funnel_by_day(catalog, CHECKOUT, FIRST, LAST)
     assert by_day["share"].to_list() == [0.4, 0.2]
     assert by_day["state"].to_list() == ["closed", "open"]
+
+
+def test_a_funnel_has_the_shares_that_gold_has_of_optional_steps_too(lake: Lake, catalog: Catalog) -> None:
+    acts = [(p, n, "abc"[n]) for n, persons in enumerate((10, 2, 6)) for p in range(persons)]
+    events = pl.DataFrame(
+        {
+            "person_id": [f"u:{p}" for p, _, _ in acts],
+            "occurred_at": [NOON + timedelta(minutes=n) for _, n, _ in acts],
+            "event_name": [name for _, _, name in acts],
+        }
+    )
+    steps = [{"event": "a"}, {"event": "b", "optional": True}, {"event": "c"}]
+    asked = Funnel.model_validate({"steps": steps})
+    told = summary(furthest(attempts(events, asked), ["person_id"]), asked)
+    lake.append(CHECKOUT, filled(CHECKOUT, [{"day": FIRST, **row} for row in told.to_dicts()]))
+    found = questions.funnel(catalog, CHECKOUT, asked, FIRST, LAST)
+    assert found["from_previous"].to_list() == told["from_previous"].to_list() == [1.0, 0.2, 0.6]
+    assert found["from_first"].to_list() == told["from_first"].to_list()
+    nobody = questions.with_shares(found.select("breakdown", "step", persons=pl.lit(0)), asked)
+    assert nobody.select("from_first", "from_previous").unique().rows() == [(None, None)]
+
+
+def test_numbers_are_offered_of_the_days_of_the_reporting_timezone(lake: Lake, catalog: Catalog) -> None:
+    """In Kolkata a day begins on the UTC date before."""
+    before, window, after = (
+        Window.of_days(day, day, ZoneInfo("Asia/Kolkata"))
+        for day in (LAST - timedelta(days=1), LAST, LAST + timedelta(days=1))
+    )
+    row = {
+        "metric": "m",
+        "slice": "s",
+        "revision": 1,
+        "grain": "day",
+        "window_start": window.start,
+        "window_end": window.end,
+    }
+    rows = [{**row, "window_date": window.first_date, "source_versions": "{}", "causes": ["finality"]}]
+    lake.append(published_numbers.TABLE, filled(published_numbers.TABLE, rows))
+    assert questions.published_metrics(catalog, window) == ["m"]
+    assert questions.published_slices(catalog, "m", window) == ["s"]
+    assert questions.published_metrics(catalog, after) == questions.published_metrics(catalog, before) == []
+
+
+def test_revenue_is_closed_when_its_last_day_was_computed_after_its_end(lake: Lake, catalog: Catalog) -> None:
+    window = Window.of_days(FIRST, LAST, ZONE)
+    last = Window.of_days(LAST, LAST, ZONE)
+    assert questions.revenue_state(catalog, window) == "open"
+    for watermark, state in ((last.start, "open"), (None, "open"), (last.end, "closed")):
+        row = {"table": revenue.TABLE.name, "window_start": last.start, "window_end": last.end, "watermark": watermark}
+        lake.append(computations.TABLE, filled(computations.TABLE, [row]))
+        assert questions.revenue_state(catalog, window) == state
+    assert questions.revenue_state(catalog, Window.of_days(FIRST, LAST + timedelta(days=1), ZONE)) == "open"
+
+
+def test_a_stream_that_stopped_long_ago_has_a_newest_event(lake: Lake, catalog: Catalog) -> None:
+    """What the platform sends itself does not count, and may be newer."""
+    told = [("page_viewed", 9, False), ("page_viewed", 5, False), (CANARY, 4, True)]
+    rows = [
+        {"event_name": name, "event_id": str(days), "is_test": is_test, "occurred_at": at, "ingested_at": at}
+        | {"event_date": at.date()}
+        for name, days, is_test in told
+        for at in (NOON - timedelta(days=days),)
+    ]
+    lake.append(silver.TABLE, filled(silver.TABLE, rows))
+    fresh = questions.freshness(catalog, NOON)
+    assert fresh.newest_event == fresh.newest_arrival == NOON - timedelta(days=5)
 
 
 @pytest.fixture
@@ -247,17 +317,18 @@ def test_a_restated_number_is_told_with_what_it_was(tmp_path: object) -> None:
     world.compute(day, 6, 6, 6, closed)
     world.publish()
     with Catalog(world.platform.lake, tables()) as catalog:
-        entries = metrics.published(catalog, "active_users.dau", "", Window.of_days(day, day, ZONE))
+        window = Window.of_days(day, day, ZONE)
+        entries = metrics.published(catalog, "active_users.dau", "", window)
         (told,) = questions.explanations(entries, ZONE)
         assert "then +1 for late events" in told.sentence
         known = told.known_at(between)
         assert known is not None
         assert shown(known["value"]) == "5"
-        assert "active_users.dau" in questions.published_metrics(catalog, day, day)
-        assert questions.published_slices(catalog, "active_users.dau", day, day) == [""]
+        assert "active_users.dau" in questions.published_metrics(catalog, window)
+        assert questions.published_slices(catalog, "active_users.dau", window) == [""]
         restated = questions.restatements(catalog, Window.of_days(date(2026, 1, 1), date(2026, 12, 31), ZONE))
         assert set(restated["cause"]) == {"late events"}
-        earlier = metrics.published(catalog, "active_users.dau", "", Window.of_days(day, day, ZONE), between)
+        earlier = metrics.published(catalog, "active_users.dau", "", window, between)
         (of_then,) = questions.explanations(earlier, ZONE, between)
         assert of_then.entries.rows() == entries.head(earlier.height).rows()
         assert of_then.sentence.startswith("active_users.dau of 2026-01-12 was first published as 5")

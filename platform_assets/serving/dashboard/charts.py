@@ -7,13 +7,15 @@ numbers are solid, closed ones dashed, open ones hollow or pale.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import cast
 from zoneinfo import ZoneInfo
 
 import altair as alt
 import polars as pl
 import streamlit as st
+
+from partitions import Window
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 """Okabe and Ito's colours, without black and yellow, which one of the two backgrounds swallows."""
@@ -137,31 +139,36 @@ def stacked(
     return shaded
 
 
-def minutes(frame: pl.DataFrame, first: datetime, last: datetime, order: Sequence[str]) -> alt.Chart:
+def minutes(frame: pl.DataFrame, window: Window, zone: ZoneInfo, order: Sequence[str]) -> alt.Chart:
     """Events by minute and platform, over a span that is drawn whole even where nothing came.
 
+    Instants are drawn as such, so time goes on where a clock is put on or back, the zone's or the browser's.
+
     Args:
-        frame: ``minute`` (naive), ``platform``, ``events``.
-        first: The span's start, naive.
-        last: Its end.
+        frame: ``minute`` (UTC), ``platform``, ``events``.
+        window: The span.
+        zone: The zone whose clock is written.
         order: The platforms.
     """
-    span = alt.Scale(domain=[_moment(first), _moment(last)])
+    span = alt.Scale(type="utc", domain=[_milliseconds(window.start), _milliseconds(window.end)])
+    axis = alt.Axis(labelExpr=_clock(window, zone), tickCount=6, grid=False)
     # Of a bar with two ends in x, Vega would stack nothing: what stands on what is said here.
     stacked = frame.sort(pl.col("platform").cast(pl.Enum(order))).with_columns(
-        until=pl.col("minute") + pl.duration(seconds=54), top=pl.col("events").cum_sum().over("minute")
+        until=pl.col("minute") + pl.duration(seconds=54),
+        top=pl.col("events").cum_sum().over("minute"),
+        clock=pl.col("minute").dt.convert_time_zone(zone.key).dt.strftime("%H:%M"),
     )
     chart: alt.Chart = (
         alt.Chart(stacked.with_columns(bottom=pl.col("top") - pl.col("events")))
         .mark_rect()
         .encode(
-            x=alt.X("minute:T", title=None, scale=span, axis=alt.Axis(format="%H:%M", tickCount=6, grid=False)),
+            x=alt.X("minute:T", title=None, scale=span, axis=axis),
             x2="until:T",
             y=_quantity("top", "events a minute", ",d"),
             y2="bottom:Q",
             color=alt.Color("platform:N", scale=colours(order), legend=legend(order)),
             tooltip=[
-                alt.Tooltip("minute:T", title="minute", format="%H:%M"),
+                alt.Tooltip("clock:N", title="minute"),
                 alt.Tooltip("platform:N"),
                 alt.Tooltip("events:Q", format=",d"),
             ],
@@ -233,6 +240,20 @@ def _of_day(series: str, value: str, title: str, number: str) -> list[alt.Toolti
 def _quantity(value: str, title: str, number: str, stack: str | None = None) -> alt.Y:
     axis = alt.Axis(format=number, tickCount=5, minExtent=30)
     return alt.Y(f"{value}:Q", title=title, stack=stack, axis=axis)  # type: ignore[arg-type]
+
+
+def _clock(window: Window, zone: ZoneInfo) -> str:
+    """What is written on an axis of instants: a zone's clock, that may be put on or back once within the window."""
+    start = window.start.replace(second=0, microsecond=0)
+    instants = [start + timedelta(minutes=n) for n in range((window.end - start) // timedelta(minutes=1) + 1)]
+    offsets = [int(1000 * at.astimezone(zone).utcoffset().total_seconds()) for at in instants]  # type: ignore[union-attr]
+    changed = _milliseconds(instants[offsets.index(offsets[-1])])
+    offset = f"(time(datum.value) < {changed} ? {offsets[0]} : {offsets[-1]})"
+    return f"utcFormat(time(datum.value) + {offset}, '%H:%M')"
+
+
+def _milliseconds(instant: datetime) -> int:
+    return int(1000 * instant.timestamp())
 
 
 def _moment(instant: datetime) -> alt.DateTime:

@@ -17,6 +17,7 @@ from platform_assets.serving.dashboard.layout import (
     day_name,
     figures,
     page,
+    plain,
     section,
     share,
     whole,
@@ -95,7 +96,7 @@ def _warnings(newest: pl.DataFrame) -> None:
             icon=":material/error:",
         )
     for problem in newest["problem"].drop_nulls().unique().sort():
-        st.warning(f"Some figures are missing: {problem}", icon=":material/warning:")
+        st.warning(f"Some figures are missing: {plain(problem)}", icon=":material/warning:")
 
 
 def _named(rows: pl.DataFrame) -> pl.DataFrame:

@@ -13,7 +13,7 @@ from platform_assets.semantics.funnels import Funnel
 from platform_assets.serving import questions
 from platform_assets.serving.dashboard import filters
 from platform_assets.serving.dashboard.funnel_steps import TOGETHER, draw_steps, times
-from platform_assets.serving.dashboard.layout import Figure, Nothing, duration, figures, section, share, whole
+from platform_assets.serving.dashboard.layout import Figure, Nothing, duration, figures, plain, section, share, whole
 from platform_assets.serving.dashboard.source import Source
 
 _WINDOWS = {"1h": "1 hour", "1d": "1 day", "7d": "7 days", "14d": "14 days", "30d": "30 days"}
@@ -68,7 +68,7 @@ def _asked(source: Source, first: date, last: date) -> tuple[Funnel, bool]:
     try:
         return Funnel.model_validate(said), by != "all"
     except ValidationError as error:
-        msg = "; ".join(wrong["msg"] for wrong in error.errors(include_url=False))
+        msg = "; ".join(plain(wrong["msg"]) for wrong in error.errors(include_url=False))
         raise Nothing(msg) from error
 
 

@@ -138,7 +138,7 @@ def of_everybody(why: str, told_by: Collection[str] = ()) -> None:
     """
     ignored = {dimension: value for dimension, value in choices.people().items() if dimension not in told_by}
     if ignored:
-        named = " and ".join(f"{dimension} `{value.replace('`', '')}`" for dimension, value in ignored.items())
+        named = " and ".join(f"{dimension} {value}" for dimension, value in ignored.items())
         st.warning(f"Not of {plain(named)} alone: {why}", icon=":material/filter_alt_off:")
 
 

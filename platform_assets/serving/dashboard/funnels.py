@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import polars as pl
 import streamlit as st
@@ -38,8 +39,9 @@ def _body(source: Source) -> None:
         first, last = filters.days(source)
         table = offered[chosen]
         values = questions.breakdowns(source.catalog, table, first, last)
-        dimension = told_by(table)
-        options = [_ALL, _EACH, *(values if dimension is None else ())]
+        asked = specification(table)
+        dimension = told_by(asked)
+        options = [*((_ALL, _EACH) if adds_up(asked) else (_EACH,)), *(values if dimension is None else ())]
         shown = filters.one_of("Break down", options, "of", named=lambda value: _SHOWN.get(value, value))
         people = {} if dimension is None else filters.people(source, first, last, [dimension])
     st.caption(f"{beginning(table.description)} People count on the day of their first step, once on each.")
@@ -49,13 +51,16 @@ def _body(source: Source) -> None:
         people,
     )
     only = [*people.values(), *([] if shown in _SHOWN else [shown])]
-    found = _of(questions.funnel(source.catalog, table, first, last), only)
-    if found.is_empty():
+    found = _of(questions.funnel(source.catalog, table, asked, first, last), only)
+    if not found["persons"].sum():
         msg = "Nobody entered this funnel in these days: choose other days, or fewer filters."
         raise Nothing(msg)
-    whole_funnel = together(found)
+    whole_funnel = together(found, asked)
     by_day = _of(questions.funnel_by_day(source.catalog, table, first, last), only)
-    _figures(whole_funnel, by_day)
+    if adds_up(asked) or found["breakdown"].n_unique() == 1:
+        _figures(whole_funnel, by_day, asked)
+    else:
+        st.caption("A person counts in each value that they had, so there are no figures of all: choose one.")
     drawn, order = (found, values) if shown == _EACH else (whole_funnel, [TOGETHER])
     with section("Steps", "People at each step, and their share of those who entered."):
         draw_steps(drawn, order)
@@ -65,14 +70,25 @@ def _body(source: Source) -> None:
         _by_day(source, by_day, values if shown == _EACH else None)
 
 
-def told_by(table: Table) -> str | None:
-    """The dimension that the breakdown of a funnel's table is; None where it is something else, or nothing."""
-    for metric in own_metrics().metrics:
-        if metric.table_name == table.name and isinstance(metric.specification, Funnel):
-            breakdown = metric.specification.breakdown
-            by = () if breakdown is None else breakdown.properties
-            return next((name for name, column in questions.FACT_COLUMNS.items() if by == (column,)), None)
-    return None
+def specification(table: Table) -> Funnel:
+    """The funnel that a table holds.
+
+    Raises:
+        KeyError: No file of metrics declares it.
+    """
+    declared = ((metric.table_name, metric.specification) for metric in own_metrics().metrics)
+    return {name: said for name, said in declared if isinstance(said, Funnel)}[table.name]
+
+
+def told_by(asked: Funnel) -> str | None:
+    """The dimension that the breakdown of a funnel is; None where it is something else, or nothing."""
+    by = () if asked.breakdown is None else asked.breakdown.properties
+    return next((name for name, column in questions.FACT_COLUMNS.items() if by == (column,)), None)
+
+
+def adds_up(asked: Funnel) -> bool:
+    """Whether a person is in one breakdown of a funnel at most, so that all of them together are so many people."""
+    return asked.breakdown is None or asked.breakdown.attribution in {"first", "last"}
 
 
 def _of(found: pl.DataFrame, values: Sequence[str]) -> pl.DataFrame:
@@ -80,7 +96,7 @@ def _of(found: pl.DataFrame, values: Sequence[str]) -> pl.DataFrame:
     return found.filter(pl.col("breakdown").is_in(values)) if values else found
 
 
-def together(found: pl.DataFrame) -> pl.DataFrame:
+def together(found: pl.DataFrame, asked: Funnel) -> pl.DataFrame:
     """The rows of `questions.funnel` over all its breakdowns; of funnels that tell a person in one of them."""
     took = pl.col("mean_seconds").is_not_null() * pl.col("persons")
     summed = found.group_by("step", maintain_order=True).agg(
@@ -89,36 +105,39 @@ def together(found: pl.DataFrame) -> pl.DataFrame:
         mean_seconds=(pl.col("mean_seconds") * pl.col("persons")).sum() / took.sum(),
         timed=took.sum(),
     )
-    return (
-        summed.sort("step")
-        .with_columns(
-            breakdown=pl.lit(TOGETHER),
-            from_first=pl.col("persons") / pl.col("persons").first(),
-            from_previous=(pl.col("persons") / pl.col("persons").shift(1)).fill_null(1.0),
-            mean_seconds=pl.when(pl.col("timed") > 0).then("mean_seconds"),
-        )
-        .select(found.columns)
+    told = summed.with_columns(
+        breakdown=pl.lit(TOGETHER), mean_seconds=pl.when(pl.col("timed") > 0).then("mean_seconds")
     )
+    return questions.with_shares(told, asked).select(found.columns)
 
 
-def _figures(found: pl.DataFrame, by_day: pl.DataFrame) -> None:
+def most_lost(found: pl.DataFrame, asked: Funnel) -> dict[str, Any] | None:
+    """The required step that the least share took of those at the step before it; None of a funnel of one step."""
+    optional = [k for k, step in enumerate(asked.steps, 1) if step.optional]
+    later = found.filter(pl.col("step") > 1, ~pl.col("step").is_in(optional)).drop_nulls("from_previous")
+    return next(later.sort("from_previous", "step").iter_rows(named=True), None)
+
+
+def _figures(found: pl.DataFrame, by_day: pl.DataFrame, asked: Funnel) -> None:
     entered, ended = found.row(0, named=True), found.row(-1, named=True)
-    worst = found.slice(1).sort("from_previous").row(0, named=True)
+    worst = most_lost(found, asked)
     state = next((state for state in ("open", "closed") if (by_day["state"] == state).any()), "final")
     explained = "Open: people who entered may still go on; of their days, some have not ended."
-    figures(
-        [
-            Figure("Entered", whole(entered["persons"]), state=state),
-            Figure("Got to the end", whole(ended["persons"]), state=state),
-            Figure("Conversion", share(ended["from_first"]), state=state, explained=explained),
+    shown = [
+        Figure("Entered", whole(entered["persons"]), state=state),
+        Figure("Got to the end", whole(ended["persons"]), state=state),
+        Figure("Conversion", share(ended["from_first"]), state=state, explained=explained),
+    ]
+    if worst is not None:
+        shown.append(
             Figure(
                 "Most are lost before",
                 str(worst["name"]),
                 against=f"{share(1 - worst['from_previous'])} stop there",
                 explained="The step that the least share of those at the step before it took.",
-            ),
-        ]
-    )
+            )
+        )
+    figures(shown)
 
 
 def _by_day(source: Source, by_day: pl.DataFrame, order: list[str] | None) -> None:

@@ -96,8 +96,8 @@ def _figures(source: Source, people: Mapping[str, str], last: date) -> None:
         )
         for name, within in _COUNTS.items()
     ]
-    sticky = None if old["stickiness"] is None else newest["stickiness"] - old["stickiness"]
-    change = None if sticky is None else f"{100 * sticky:+.1f} points"
+    sticky = (newest["stickiness"], old["stickiness"])  # None of a day in whose 28 days nobody was active
+    change = None if None in sticky else f"{100 * (sticky[0] - sticky[1]):+.1f} points"
     shown.append(Figure("Stickiness", share(newest["stickiness"]), change, against, newest["state"], "DAU / MAU."))
     figures(shown)
 

@@ -156,7 +156,8 @@ def _outcomes(source: Source, first: date, last: date) -> None:
         raise Nothing(msg)
     shares = found.select("day", *(pl.col(name) / pl.col("records") for name in _REFUSED))
     tall = shares.unpivot(list(_REFUSED), index="day", variable_name="of", value_name="share")
-    named = tall.with_columns(pl.col("of").str.replace("_", " "), state=pl.lit("final"))
+    state = pl.when(pl.col("day") < last).then(pl.lit("final")).otherwise(pl.lit("open"))
+    named = tall.with_columns(pl.col("of").str.replace("_", " "), state=state)
     order = [name.replace("_", " ") for name in _REFUSED]
     drawn = charts.clocked(named, source.zone, "day")
     charts.draw(charts.lines(drawn, "share", "of all records", "of", order, ".1%"), "Shares by day", 260)

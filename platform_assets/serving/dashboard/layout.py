@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,9 +23,11 @@ STATES = {"final": "●", "closed": "◐", "open": "○"}
 
 _MEANINGS = "● final: it stays as it is · ◐ closed: late events may still change it · ○ open: its time has not ended"
 
+_MARKUP = re.compile(r"[\\`*_\[\]:$<!#~]")
+
 
 class Nothing(Exception):
-    """There is nothing to show; the message says what to do."""
+    """There is nothing to show; the message says what to do, in Markdown: what of it is data is `plain`."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class Figure:
         change: How it changed, for people; a sign decides its colour.
         against: What it is compared with.
         state: How final it is: a key of `STATES`.
-        explained: Shown on the question mark.
+        explained: Shown on the question mark; Markdown, the others are shown as they are.
         good: Whether more is good: `normal`; bad: `inverse`; neither: `off`.
     """
 
@@ -82,16 +85,18 @@ def told() -> Iterator[None]:
     try:
         yield
     except (Nothing, TooMuch) as error:
-        st.info(plain(error), icon=":material/info:")
+        st.info(str(error) if isinstance(error, Nothing) else plain(error), icon=":material/info:")
     except FileNotFoundError as error:
         said = "There is no data yet. Start the platform with `make up`, or point HEADWATER_LAKE_URL at its lake."
-        st.info(f"{said}  \n{plain(error)}", icon=":material/hourglass_empty:")
+        st.info(f"{said}  \n{plain(_first_line(error))}", icon=":material/hourglass_empty:")
     except ValidationError as error:
-        wrong = "  \n".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_url=False))
+        wrong = "  \n".join(
+            plain(f"{'.'.join(map(str, e['loc']))}: {e['msg']}") for e in error.errors(include_url=False)
+        )
         st.error(f"A setting is wrong; correct it and start the dashboard again.  \n{wrong}", icon=":material/error:")
     except (NotReadable, DeltaError, duckdb.Error, OSError) as error:
         said = "The lake could not be read just now. Load the page again; `headwater doctor` looks for damage."
-        st.error(f"{said}  \n{plain(error)}", icon=":material/error:")
+        st.error(f"{said}  \n{plain(_first_line(error))}", icon=":material/error:")
 
 
 def figures(shown: Sequence[Figure]) -> None:
@@ -102,12 +107,12 @@ def figures(shown: Sequence[Figure]) -> None:
             change = figure.change or ""
             is_still = not set(change) & set("123456789")  # +0.0% is neither more nor less
             st.metric(
-                figure.label + sign,
-                figure.value,
-                (change.lstrip("+-") if is_still else change) or None,
+                plain(figure.label) + sign,
+                plain(figure.value),
+                plain(change.lstrip("+-") if is_still else change) or None,
                 delta_color="off" if is_still else figure.good,  # type: ignore[arg-type]
                 delta_arrow="off" if is_still else "auto",
-                delta_description=figure.against,
+                delta_description=None if figure.against is None else plain(figure.against),
                 help=figure.explained,
                 border=True,
                 width="stretch",
@@ -168,6 +173,10 @@ def duration(seconds: float | None) -> str:
 
 
 def plain(told: object) -> str:
-    """The first line of what is told, as it is: nothing in it is markup."""
-    lines = str(told).splitlines() or [type(told).__name__]
-    return lines[0].replace("$", "\\$").replace("<", "&lt;")
+    """Markdown of what is told, on one line, as it is: nothing in it is markup."""
+    return _MARKUP.sub(r"\\\g<0>", " ".join(str(told).split()))
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).splitlines()
+    return lines[0] if lines else type(error).__name__

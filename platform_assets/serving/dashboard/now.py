@@ -88,7 +88,8 @@ def _figures(source: Source, platform: str | None) -> None:
         silent = since(fresh.newest_arrival, now)
         st.warning(f"Nothing has come for {silent}. Is traffic flowing, and the daemon running? *Health* says more.")
     elif fresh.behind:
-        st.caption(f"These numbers are {fresh.behind} micro-batches behind the events.")
+        batches = "one micro-batch" if fresh.behind == 1 else f"{fresh.behind} micro-batches"
+        st.caption(f"These numbers are {batches} behind the events.")
 
 
 def _per_minute(source: Source, span: timedelta, platform: str | None) -> None:
@@ -98,12 +99,8 @@ def _per_minute(source: Source, span: timedelta, platform: str | None) -> None:
     if found.is_empty():
         st.info("No event happened in this time: look further back.")
         return
-    first, last = (
-        moment.astimezone(source.zone).replace(tzinfo=None, microsecond=0) for moment in (window.start, window.end)
-    )
     order = sorted(found["platform"].unique(), key=lambda name: (name == questions.UNKNOWN, name))
-    chart = charts.minutes(charts.clocked(found, source.zone, "minute"), first, last, order)
-    charts.draw(chart, "Events by minute and platform")
+    charts.draw(charts.minutes(found, window, source.zone, order), "Events by minute and platform")
 
 
 def _by_name(source: Source, span: timedelta, platform: str | None) -> None:

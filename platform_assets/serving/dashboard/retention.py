@@ -48,14 +48,16 @@ def _body(source: Source) -> None:
 
 
 def average(found: pl.DataFrame) -> pl.DataFrame:
-    """All cohorts together, of cells that are complete: ``interval``, ``persons``, ``of`` how many, ``share``."""
+    """All cohorts together, of cells that are complete: ``interval``, ``persons``, ``of`` how many, ``share`` (null
+    where that is nobody).
+    """
     summed = (
         found.filter("is_complete")
         .group_by("interval")
         .agg(pl.col("persons").sum(), of=pl.col("cohort_size").sum())
         .sort("interval")
     )
-    return summed.with_columns(share=pl.col("persons") / pl.col("of"))
+    return summed.with_columns(share=pl.when(pl.col("of") > 0).then(pl.col("persons") / pl.col("of")))
 
 
 def _figures(found: pl.DataFrame, averaged: pl.DataFrame) -> None:

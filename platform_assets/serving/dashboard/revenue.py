@@ -7,6 +7,7 @@ from decimal import Decimal
 import polars as pl
 import streamlit as st
 
+from partitions import Window
 from platform_assets.serving import questions
 from platform_assets.serving.dashboard import charts, filters
 from platform_assets.serving.dashboard.layout import Figure, Nothing, figures, page, section, share, whole
@@ -34,7 +35,8 @@ def _body(source: Source) -> None:
         "query: docs/serving.md."
     )
     found = questions.revenue(source.catalog, first, last).filter(pl.col("currency") == currency)
-    _figures(found, currency)
+    state = questions.revenue_state(source.catalog, Window.of_days(first, last, source.zone))
+    _figures(found, currency, state)
     with section("By day", "Refunds hang down on the day that they were made. The database may correct any day later."):
         tall = found.unpivot(["sales", "refunds"], index="day", variable_name="of", value_name="amount")
         tall = charts.clocked(tall.with_columns(pl.col("amount").cast(pl.Float64)), source.zone, "day")
@@ -69,7 +71,7 @@ def cohorts_named(found: pl.DataFrame) -> pl.DataFrame:
     return summed.sort("newest", "month", nulls_last=True).drop("newest")
 
 
-def _figures(found: pl.DataFrame, currency: str) -> None:
+def _figures(found: pl.DataFrame, currency: str, state: str) -> None:
     sales, refunds, net = (Decimal(found[name].sum() or 0) for name in ("sales", "refunds", "net"))
     orders = int(found["orders"].sum())
     each = sales / orders if orders else None
@@ -77,11 +79,11 @@ def _figures(found: pl.DataFrame, currency: str) -> None:
     explained = "A day of the database is closed when its changes have come in; it is never final."
     figures(
         [
-            Figure(f"Net, {currency}", money(net), state="closed", explained=explained),
-            Figure(f"Sales, {currency}", money(sales), state="closed"),
-            Figure("Orders", whole(orders), state="closed"),
-            Figure(f"A sale on average, {currency}", "–" if each is None else f"{each:,.2f}", state="closed"),
-            Figure("Refunded", share(returned), state="closed", explained="Share of sales, by amount."),
+            Figure(f"Net, {currency}", money(net), state=state, explained=explained),
+            Figure(f"Sales, {currency}", money(sales), state=state),
+            Figure("Orders", whole(orders), state=state),
+            Figure(f"A sale on average, {currency}", "–" if each is None else f"{each:,.2f}", state=state),
+            Figure("Refunded", share(returned), state=state, explained="Share of sales, by amount."),
         ]
     )
 

@@ -13,7 +13,7 @@ from platform_assets.gold.published_numbers import Explanation, finality, shown
 from platform_assets.publication import slice_words
 from platform_assets.serving import metrics, questions
 from platform_assets.serving.dashboard import charts, choices, comparisons, filters
-from platform_assets.serving.dashboard.layout import Figure, Nothing, figures, page, section, whole
+from platform_assets.serving.dashboard.layout import Figure, Nothing, figures, page, plain, section, whole
 from platform_assets.serving.dashboard.source import Source
 
 _ORDINARY = frozenset({"first publication", "new events", "finality"})
@@ -34,9 +34,10 @@ def _body(source: Source) -> None:
     people = choices.people()
     with st.container(horizontal=True):
         first, last = filters.days(source)
-        offered = questions.published_metrics(source.catalog, first, last)
+        window = Window.of_days(first, last, source.zone)
+        offered = questions.published_metrics(source.catalog, window)
         metric = filters.one_of("Number", offered, "metric", default=_DEFAULT)
-        slices = questions.published_slices(source.catalog, metric, first, last)
+        slices = questions.published_slices(source.catalog, metric, window)
         default = next((text for text in slices if people and is_of(text, people)), None)
         sliced = filters.one_of(
             "Slice", slices, "slice", named=lambda text: slice_words(text) or "the total", default=default
@@ -46,10 +47,9 @@ def _body(source: Source) -> None:
         filters.of_everybody(
             "this is another slice. Choose theirs, or a number that has it, as `active_users_by_slice.dau`."
         )
-    window = Window.of_days(first, last, source.zone)
     told = _told(source, metric, sliced, window, known_by)
     if not told:
-        msg = f"Nothing was published of {metric} in these days by then: choose other days, or a later instant."
+        msg = f"Nothing was published of {plain(metric)} in these days by then: choose other days, or a later instant."
         raise Nothing(msg)
     _figures(told)
     with section("One number", "Of the window that was chosen: what was said of it, and when."):
@@ -130,7 +130,7 @@ def _one(source: Source, told: Sequence[Explanation]) -> None:
     windows = {_window(of): of for of in reversed(told)}
     default = next((name for name, of in windows.items() if restated(of)), None)
     of = windows[filters.one_of("Window", list(windows), "window", default=default)]
-    st.info(of.sentence, icon=":material/history:")
+    st.info(plain(of.sentence), icon=":material/history:")
     rows = of.entries.with_columns(pl.col("value").cast(pl.Float64), why=pl.col("causes").list.join(", "))
     if rows.height > 1:
         drawn = charts.clocked(rows.select("published_at", "value", "why"), source.zone, "published_at")
