@@ -15,13 +15,14 @@ class NotProduced(RuntimeError):
     """Kafka did not take a record, or did not say so in time; then it may be there all the same."""
 
 
-def produce(config: Mapping[str, str], topic: str, partition: int, value: bytes) -> int:
-    """Send a record without a key, and wait until Kafka has it.
+def produce(config: Mapping[str, str], topic: str, partition: int, key: bytes, value: bytes) -> int:
+    """Send a record, and wait until Kafka has it.
 
     Args:
         config: The librdkafka configuration of a client.
         topic: The topic; it must exist, else some brokers make it.
         partition: The topic partition.
+        key: The record's key; a compacted topic takes none without.
         value: The record's value.
 
     Returns:
@@ -37,7 +38,7 @@ def produce(config: Mapping[str, str], topic: str, partition: int, value: bytes)
     producer = Producer({**config, **own})
     try:
         producer.produce(
-            topic, value, partition=partition, on_delivery=lambda error, message: told.append((error, message))
+            topic, value, key, partition=partition, on_delivery=lambda error, message: told.append((error, message))
         )
         producer.flush(_PATIENCE.total_seconds() + 1)
     except KafkaException as error:

@@ -100,7 +100,7 @@ def sent(platform: Platform, resting: Collection[str] = ()) -> pl.DataFrame:
             with platform.source() as source:
                 partitions = sorted(source.held(topic))
             partition = partitions[turn % len(partitions)]
-            offset = produce(platform.settings.kafka_config(), topic, partition, event_of(topic, at))
+            offset = produce(platform.settings.kafka_config(), topic, partition, CANARY.encode(), event_of(topic, at))
         except (KafkaUnreachable, TopicMissing, NotProduced) as error:
             rows.append({**row, "outcome": "unsent", "reason": str(error)})
         else:
