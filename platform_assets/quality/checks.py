@@ -349,7 +349,7 @@ def conserves_records(platform: Platform, table: Table, window: Window) -> Verdi
     return Verdict.of_wrong(
         off.height,
         "topic partitions",
-        f"{total[0]} records consumed, {total[1]} outcomes told; {off.height} topic partitions differ in an hour",
+        f"{total[0]} records consumed, {total[1]} outcomes told; {off.height} topic partitions differ",
         off.head(_SHOWN).to_dicts(),
     )
 
