@@ -29,6 +29,16 @@ WATERMARK_APP = "watermark"
 of `silver/row_changes` and of what is computed from it."""
 
 
+def instant(microseconds: int) -> datetime:
+    """What a log records of an instant, in µs since 1970, as one; UTC."""
+    return _EPOCH_ZERO + timedelta(microseconds=microseconds)
+
+
+def microseconds(instant: datetime) -> int:
+    """An instant as a log records it: µs since 1970."""
+    return (instant - _EPOCH_ZERO) // timedelta(microseconds=1)
+
+
 def newest_apps(topic: str, epoch: int, partition: int) -> tuple[str, str]:
     """The names of a topic partition's greatest event time and record time seen, in µs since 1970."""
     name = progress_app(topic, epoch, partition)
@@ -38,7 +48,7 @@ def newest_apps(topic: str, epoch: int, partition: int) -> tuple[str, str]:
 def watermark_of(handle: DeltaTable) -> datetime | None:
     """The watermark as a table's log has it, UTC; None where it has none."""
     found = handle.transaction_version(WATERMARK_APP)
-    return None if found is None else _EPOCH_ZERO + timedelta(microseconds=found)
+    return None if found is None else instant(found)
 
 
 def come_to(silver: DeltaTable, position: Position, idle_after: timedelta) -> datetime | None:
@@ -56,7 +66,7 @@ def come_to(silver: DeltaTable, position: Position, idle_after: timedelta) -> da
     for partition in position.offsets:
         seen = [silver.transaction_version(n) for n in newest_apps(position.topic, position.epoch, partition)]
         if None not in seen:
-            event, record = (_EPOCH_ZERO + timedelta(microseconds=number or 0) for number in seen)
+            event, record = (instant(number or 0) for number in seen)
             newest[partition] = Newest(event, record)
     return watermark(newest, timedelta(0), idle_after)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Self
 
@@ -32,8 +31,6 @@ from resources.records import (
     start_app,
 )
 from resources.settings import Settings, StartAt
-
-_EPOCH_ZERO = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class TableAhead(RuntimeError):
@@ -163,15 +160,15 @@ class StreamWriter:
                 for pair in zip(then, came.get(key, (None, None)), strict=True)
             )
             progress |= {names[0]: event, names[1]: record}
-            newest[key] = Newest(_instant(event), _instant(record))
+            newest[key] = Newest(epochs.instant(event), epochs.instant(record))
         before = writer.progress(epochs.WATERMARK_APP)
         now = watermark(
             newest,
             self._settings.expected_disorder,
             self._settings.idle_after,
-            None if before is None else _instant(before),
+            None if before is None else epochs.instant(before),
         )
-        return progress if now is None else {**progress, epochs.WATERMARK_APP: _microseconds(now)}
+        return progress if now is None else {**progress, epochs.WATERMARK_APP: epochs.microseconds(now)}
 
     def _newest_apps(self) -> Iterator[tuple[tuple[str, int], tuple[str, str]]]:
         """The topic partitions, each with the names of its newest event and record."""
@@ -183,14 +180,6 @@ class StreamWriter:
     def _has_admissions(self) -> bool:
         """Whether a replay let something in that is not taken in yet."""
         return any(inlet.has_admissions(*self._refusals) for inlet in self._inlets)
-
-
-def _instant(microseconds: int) -> datetime:
-    return _EPOCH_ZERO + timedelta(microseconds=microseconds)
-
-
-def _microseconds(instant: datetime) -> int:
-    return (instant - _EPOCH_ZERO) // timedelta(microseconds=1)
 
 
 def _remove(writer: Writer, rows: pl.DataFrame, progress: dict[str, int]) -> None:
