@@ -111,14 +111,18 @@ def of_canaries(platform: Platform, now: datetime) -> Iterator[Condition]:
     settings = platform.settings
     if not settings.canary_every:
         return
-    fared = {row["topic"]: row for row in end_to_end.lately(platform).iter_rows(named=True)}
+    read = end_to_end.begun(platform)
+    fared = {row["topic"]: row for row in end_to_end.lately(platform, read).iter_rows(named=True)}
     silent_for = max(settings.canary_within, 3 * settings.canary_every)
-    for topic in end_to_end.begun(platform):
+    for stream in EVENT_STREAMS:
+        topic = stream.topic(settings)
+        if topic not in read:
+            continue
 
         def condition(
-            kind: Kind, severity: Severity, title: str, seen: str, since: datetime, topic: str = topic
+            kind: Kind, severity: Severity, title: str, seen: str, since: datetime, stream: Stream = stream
         ) -> Condition:
-            (stream,) = (stream for stream in EVENT_STREAMS if stream.topic(settings) == topic)
+            topic = stream.topic(settings)
             return Condition(
                 cause=f"{kind.name}:{topic}",
                 kind=kind,

@@ -8,7 +8,7 @@ those two tables' logs, so that looking seldom measures no worse.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, cast
@@ -73,24 +73,26 @@ def tick(platform: Platform) -> pl.DataFrame:
     sent_lately = rows.filter(pl.col("sent_at") > platform.clock() - platform.settings.canary_every)
     known = waiting["topic"].value_counts()
     resting = {*sent_lately.select("topic").collect()["topic"], *known.filter(pl.col("count") >= MOST_WAITING)["topic"]}
-    changed = pl.concat([looked_up(platform, waiting), sent(platform, resting)])
+    read = begun(platform)  # before silver is looked into
+    changed = pl.concat([looked_up(platform, waiting, read), sent(platform, read, resting)])
     if not changed.is_empty():
         retrying(f"write of {TABLE.name}", partial(_write, platform, changed))
     return changed
 
 
-def sent(platform: Platform, resting: Collection[str] = ()) -> pl.DataFrame:
+def sent(platform: Platform, read: Mapping[str, Position], resting: Collection[str]) -> pl.DataFrame:
     """Send a canary to each topic of events that was ever read: before that, nobody knows where reading begins.
 
     Args:
         platform: The platform.
+        read: `begun`.
         resting: Topics that get none.
 
     Returns:
         Rows of the table.
     """
     rows = []
-    for topic, position in begun(platform).items():
+    for topic, position in read.items():
         if topic in resting:
             continue
         at = platform.clock()
@@ -116,28 +118,32 @@ def begun(platform: Platform) -> dict[str, Position]:
     return {topic: position for topic, position in found.items() if position is not None}
 
 
-def looked_up(platform: Platform, waiting: pl.DataFrame) -> pl.DataFrame:
+def looked_up(platform: Platform, waiting: pl.DataFrame, read: Mapping[str, Position]) -> pl.DataFrame:
     """What became of canaries that wait; those of which nothing is known yet are left out.
 
     Args:
         platform: The platform.
         waiting: Rows of the table.
+        read: `begun`, as it was before: a new epoch begins only when silver has taken in all of the one before.
     """
-    # Before silver is looked into: a new epoch begins only when silver has taken in all of the one before.
-    lake, current = platform.lake, begun(platform)
-    waiting = waiting.filter(pl.col("topic").is_in(list(current)))
+    lake = platform.lake
+    waiting = waiting.filter(pl.col("topic").is_in(list(read)))
     if waiting.is_empty():
         return waiting
     first, last = waiting.select(first=pl.col("sent_at").min(), last=pl.col("sent_at").max()).row(0)
     silver = lake.open(events.TABLE)
     there = lake.scan(events.TABLE, Window(first, last + _MICROSECOND), silver).filter(is_canary())
     found = waiting.join(there.select(*PLACE, arrived_at="ingested_at").collect(), on=PLACE, how="left")
-    told = [_became(lake, silver, current[row["topic"]].epoch, row) for row in found.iter_rows(named=True)]
+    told = [_became(lake, silver, read[row["topic"]].epoch, row) for row in found.iter_rows(named=True)]
     return pl.DataFrame([row for row in told if row is not None], schema=TABLE.schema)
 
 
-def lately(platform: Platform) -> pl.DataFrame:
-    """How the canaries of each topic that is read fared that were sent within `LATELY`.
+def lately(platform: Platform, topics: Collection[str]) -> pl.DataFrame:
+    """How the canaries of some topics fared that were sent within `LATELY`.
+
+    Args:
+        platform: The platform.
+        topics: Those that are read (`begun`).
 
     Returns:
         ``topic``; ``canaries``: how many, and of each of `OUTCOMES`; ``p50``, ``p95``: seconds of those that arrived;
@@ -149,7 +155,7 @@ def lately(platform: Platform) -> pl.DataFrame:
     counts = [(is_late & (outcome == name)).sum().alias(name) for name in OUTCOMES]
     return (
         platform.lake.scan(TABLE)
-        .filter(pl.col("topic").is_in(list(begun(platform))), is_late | (outcome == "waiting"))
+        .filter(pl.col("topic").is_in(list(topics)), is_late | (outcome == "waiting"))
         .sort("topic", "sent_at")
         .group_by("topic", maintain_order=True)
         .agg(
@@ -170,14 +176,15 @@ def comes_through(platform: Platform, _table: Table, _window: Window) -> Verdict
     settings = platform.settings
     if not settings.canary_every:
         return Verdict(passed=True, description="not judged: no canary is sent (HEADWATER_CANARY_EVERY)")
-    fared, within = lately(platform), settings.canary_within
+    read, within = begun(platform), settings.canary_within
+    fared = lately(platform, read)
     is_wrong = (
         (pl.col("lost") + pl.col("refused") > 0)
         | (pl.col("p95") > within.total_seconds()).fill_null(value=False)
         | (pl.col("waiting_since") < platform.clock() - within).fill_null(value=False)
         | pl.col("taken_at").is_null()
     )
-    silent = sorted(set(begun(platform)) - set(fared["topic"]))
+    silent = sorted(set(read) - set(fared["topic"]))
     wrong = fared.filter(is_wrong)
     told = [
         f"{row['topic']}: {row['arrived']} of {row['canaries']} canaries of the last hour arrived"

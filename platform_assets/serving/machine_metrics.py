@@ -127,7 +127,7 @@ class MachineMetrics(Collector):
             yield "headwater_alerts_pending", (name,), waiting
 
     def _of_canaries(self, now: datetime) -> Iterator[Sample]:
-        for row in end_to_end.lately(self._platform).iter_rows(named=True):
+        for row in end_to_end.lately(self._platform, end_to_end.begun(self._platform)).iter_rows(named=True):
             topic, waiting = row["topic"], row["waiting_since"]
             for quantile, name in (("0.5", "p50"), ("0.95", "p95")):
                 if row[name] is not None:
