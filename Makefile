@@ -45,9 +45,11 @@ test: lint ## Everything that must hold, but for the slow tests; sets up the env
 	@$(PYTEST) $(ARGS)
 
 test-slow: $(MADE) ## The slow tests: whole stack, browser, Apache Kafka, faults
-	@$(PYTEST) -m slow $(ARGS)
-	@$(PYTEST) -m drawn --hypothesis-profile thorough
-	@$(BIN)/pytest tests/integration/test_stream.py --kafka apache
+	@failed=0; \
+	$(PYTEST) -m slow $(ARGS) || failed=1; \
+	$(PYTEST) -m drawn --hypothesis-profile thorough || failed=1; \
+	$(BIN)/pytest tests/integration/test_stream.py --kafka apache || failed=1; \
+	exit $$failed
 
 lint: $(MADE) ## ruff check, ruff format --check, mypy, and the generated docs are up to date
 	@$(BIN)/ruff check .

@@ -43,8 +43,8 @@ def serve(stack: Stack, host: str, port: int, console: Console) -> int:
         except OSError as error:
             console.print(f"port {port} on {host}: {error.strerror}; choose another with --port", highlight=False)
             return 1
-        console.print(f"metrics on http://{host}:{port}/metrics", highlight=False)
         try:
+            console.print(f"metrics on http://{host}:{port}/metrics", highlight=False)
             wait_for_ctrl_c()
         except KeyboardInterrupt:
             server.shutdown()
