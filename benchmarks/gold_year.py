@@ -13,8 +13,15 @@ from typing import Any
 
 import polars as pl
 
-from platform_assets.gold import active_users, active_users_by_slice, fact_events, live_metrics, published_numbers
-from platform_assets.gold import revenue as revenue_table
+from platform_assets.gold import (
+    active_users,
+    active_users_by_slice,
+    fact_events,
+    live_metrics,
+    published_numbers,
+    revenue,
+    revenue_by_slice,
+)
 from platform_assets.ops import computations
 from platform_assets.silver import events, outcomes, persons, quarantine
 from platform_assets.table import Table
@@ -98,7 +105,10 @@ def _daily(days: list[date], users: int) -> dict[str, list[Mapping[str, Any]]]:
         _add(told, "gold/lifecycle/lifecycle_by_day", _lifecycle(day, dau, state, ended=number < len(days) - 1))
         _add(told, "gold/funnels/checkout", _funnel(day, dau, state))
         _add(told, "gold/experiment_results/checkout_experiment", _experiment(day, number, state))
-        _add(told, revenue_table.TABLE.name, _revenue(day, days[0], dau))
+        sold = _revenue(day, days[0], dau)
+        _add(told, revenue.TABLE.name, sold)
+        for dimension in revenue_by_slice.DIMENSIONS:
+            _add(told, revenue_by_slice.TABLE.name, _of_slices(sold, dimension, by[dimension]))
         if day.weekday() == 0:
             _add(
                 told, "gold/lifecycle/lifecycle_by_week", _lifecycle(day, 4 * dau, state, ended=number < len(days) - 7)
@@ -173,6 +183,18 @@ def _revenue(day: date, first: date, dau: int) -> list[Mapping[str, Any]]:
         row = {"day": day, "currency": currency, "cohort_month": month, "sales": sales, "refunds": refunds}
         rows.append(row | {"net": sales + refunds, "orders": orders, "buyers": orders})
     return rows
+
+
+def _of_slices(
+    sold: list[Mapping[str, Any]], dimension: str, parts: Mapping[str | None, float]
+) -> list[Mapping[str, Any]]:
+    sums = ("sales", "refunds", "net", "orders", "buyers")
+    return [
+        row
+        | {"dimension": dimension, "value": value}
+        | {name: type(row[name])(row[name] * round(100 * part) // 100) for name in sums}
+        for row, (value, part) in product(sold, parts.items())
+    ]
 
 
 def _cohort(

@@ -75,6 +75,13 @@ def asked(catalog: Catalog, now: datetime) -> dict[str, dict[str, Question]]:
             "currencies": lambda: questions.currencies(catalog, year, last),
             "by day": lambda: questions.revenue(catalog, year, last),
             "by cohort": lambda: questions.revenue_by_cohort(catalog, "EUR", year, last),
+            "by day, of a country": lambda: questions.revenue(catalog, year, last, {"country": "DE"}),
+            "by cohort, of a country": lambda: questions.revenue_by_cohort(
+                catalog, "EUR", year, last, {"country": "DE"}
+            ),
+            "by country": lambda: questions.revenue_by(catalog, "country", "EUR", year, last),
+            "by plan": lambda: questions.revenue_by(catalog, "plan", "EUR", year, last),
+            "countries": lambda: questions.buyers_values(catalog, "country", year, last),
         },
         "Why did it change": {
             "numbers": lambda: questions.published_metrics(catalog, this_year),

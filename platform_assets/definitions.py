@@ -30,16 +30,17 @@ from platform_assets.gold import (
     fact_events,
     live_metrics,
     order_changes,
-    orders,
     person_day_slices,
     person_days,
     published_numbers,
     revenue,
+    revenue_by_slice,
     sessions,
 )
 from platform_assets.gold.daily_numbers import DailyNumber
 from platform_assets.gold.metric_files import WrongFile
 from platform_assets.gold.metric_numbers import own_metrics
+from platform_assets.gold.order_numbers import OrderNumber
 from platform_assets.identity_assets import IDENTITY_POOL, no_super_nodes, persons_asset, preview_persons
 from platform_assets.maintenance import maintain, nightly, nightly_maintenance, regular_maintenance
 from platform_assets.metric_assets import metric_files_check, wrong_assets
@@ -78,6 +79,7 @@ def assets(partitions: Partitions, numbers: Sequence[DailyNumber]) -> list[dg.As
     silver, received = events.TABLE, [stream.table for stream in STREAMS]
     of_events = [stream.table for stream in EVENT_STREAMS]
     published = publications_of(numbers)
+    by_day: tuple[OrderNumber | DailyNumber, ...] = (revenue.NUMBER, revenue_by_slice.NUMBER, *numbers)
     return [
         *(rebuilt_asset(s.table, [], partial(rebuilds.rebuild_received, s), partitions) for s in STREAMS),
         ledger_spec(schemas.TABLE, received),
@@ -147,10 +149,9 @@ def assets(partitions: Partitions, numbers: Sequence[DailyNumber]) -> list[dg.As
             pool=IDENTITY_POOL,
         ),
         ledger_spec(order_changes.TABLE, [row_changes.TABLE]),
-        rebuilt_asset(revenue.TABLE, [orders.TABLE, persons.TABLE], revenue.rebuild, partitions, pool=IDENTITY_POOL),
         *(
             rebuilt_asset(number.table, number.upstream, number.rebuild, partitions, pool=IDENTITY_POOL)
-            for number in numbers
+            for number in by_day
         ),
         *(rebuilt_asset(feed.table, [partner_files.TABLE], partial(rebuild_feed, feed), partitions) for feed in FEEDS),
         ledger_spec(landed_files.TABLE),

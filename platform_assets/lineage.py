@@ -43,14 +43,24 @@ that was there and is another now: its amount, its time, its buyer, or that it i
 """
 
 LOG = pl.Schema(
-    {"since": TIMESTAMP, "until": TIMESTAMP, "version": pl.Int64(), "cause": pl.String(), "looked": pl.Int64()}
+    {
+        "since": TIMESTAMP,
+        "until": TIMESTAMP,
+        "version": pl.Int64(),
+        "cause": pl.String(),
+        "looked": pl.Int64(),
+        "looked_in": pl.String(),
+    }
 )
 """A change log: between which instants of event time (half-open) a version of a table brought a change, and which.
 
 ``cause`` is one of `CAUSES`, or null for events, whose hour tells whether they were late. ``looked`` is the version of
-the reader that the change looked into to name its hours; where it is set, the change counts only for what was written
-after it.
+the table ``looked_in`` that the change looked into to name its hours; of that table the change counts, where it is set,
+only for what was written after it.
 """
+
+
+_NOT_LOOKED = {"looked": pl.lit(None, pl.Int64), "looked_in": pl.lit(None, pl.String)}
 
 
 @dataclass(frozen=True)
@@ -197,7 +207,7 @@ class Lineage:
                     read = read.with_columns(upstream_version=pl.lit(None, pl.Int64))
                 else:
                     read = self._spans(table, new, window, after.told.get(upstream))
-                found.append(_unseen(self._logs[upstream], known, read))
+                found.append(_unseen(self._logs[upstream], table, known, read))
             elif upstream in self._edges:
                 for span, former, newest in _pairs(
                     old, computed if open_ended else new, window, before, after, upstream
@@ -266,15 +276,16 @@ def _redefined(old: pl.DataFrame, new: pl.DataFrame) -> pl.DataFrame:
     for start, end, definition, version in last.rows():
         former = _over(old, Window(start, end)).sort("table_version")["definition_version"]
         if len(former) and former[-1] != definition:
-            found.append((start, end, version, "definition change", None))
+            found.append((start, end, version, "definition change", None, None))
     return pl.DataFrame(found, schema=LOG, orient="row")
 
 
-def _unseen(log: pl.DataFrame, known: pl.DataFrame, read: pl.DataFrame) -> pl.DataFrame:
+def _unseen(log: pl.DataFrame, reader: str, known: pl.DataFrame, read: pl.DataFrame) -> pl.DataFrame:
     """The changes of a log that were read, and had not been known before.
 
     Args:
         log: `LOG`.
+        reader: The table that was computed.
         known: What former computations had read, by span.
         read: What the new ones did; a version that is null is any.
     """
@@ -290,7 +301,7 @@ def _unseen(log: pl.DataFrame, known: pl.DataFrame, read: pl.DataFrame) -> pl.Da
         .agg(seen=pl.col("upstream_version").max(), made=pl.col("table_version").max())
     )
     is_unseen = pl.col("version") > pl.col("seen").fill_null(-1)
-    applies = pl.col("looked").is_null() | (pl.col("looked") < pl.col("made"))
+    applies = pl.col("looked_in").ne_missing(pl.lit(reader)) | (pl.col("looked") < pl.col("made"))
     unseen = near.join(within, on="row").join(had, on="row", how="left").filter(is_unseen, applies)
     return unseen.select(LOG.names())
 
@@ -310,7 +321,7 @@ def log_of_events(touched: pl.DataFrame) -> pl.DataFrame:
         until=pl.col("event_hour").dt.offset_by("1h"),
         version="silver_version",
         cause=pl.when(net < 0).then(pl.lit("backfill")),
-        looked=pl.lit(None, pl.Int64),
+        **_NOT_LOOKED,
     )
 
 
@@ -335,22 +346,25 @@ def log_of_persons(changes: pl.DataFrame, zone: ZoneInfo) -> pl.DataFrame:
         "until",
         version="resolution",
         cause=pl.lit("identity merge"),
-        looked=pl.lit(None, pl.Int64),
+        **_NOT_LOOKED,
     )
 
 
-def log_of_dimension(changes: pl.DataFrame) -> pl.DataFrame:
+def log_of_dimension(changes: pl.DataFrame, facts: str) -> pl.DataFrame:
     """`silver/dimension_changes` of one dimension as a change log: the hours it named, and its span for those after.
 
     Args:
         changes: ``change``, ``since``, ``until``, ``event_hours``, ``facts_version``.
+        facts: Name of the table whose version that is; for other readers the span counts.
     """
     cause = pl.lit("dimension change")
     hours = changes.select(pl.col("event_hours").alias("since"), version="change").explode("since").drop_nulls("since")
     named = hours.select(
-        "since", until=pl.col("since").dt.offset_by("1h"), version="version", cause=cause, looked=pl.lit(None, pl.Int64)
+        "since", until=pl.col("since").dt.offset_by("1h"), version="version", cause=cause, **_NOT_LOOKED
     )
-    spans = changes.select("since", "until", version="change", cause=cause, looked="facts_version")
+    spans = changes.select(
+        "since", "until", version="change", cause=cause, looked="facts_version", looked_in=pl.lit(facts)
+    )
     return pl.concat([named, spans])
 
 
@@ -367,7 +381,7 @@ def log_of_orders(changes: pl.DataFrame) -> pl.DataFrame:
             until=pl.col("entry_hour").dt.offset_by("1h"),
             version="change",
             cause=cause,
-            looked=pl.lit(None, pl.Int64),
+            **_NOT_LOOKED,
         )
         for column, cause in causes.items()
     )

@@ -253,9 +253,9 @@ def slice_words(text: str) -> str:
         for sign in reversed(_ENCODED):  # the sign that encodes last
             value = value.replace(f"%{ord(sign):02X}", sign)
         values[name] = value if has_value else None
-    dimension = values.get("dimension")
-    if dimension is not None and set(values) == {"dimension", "value"}:  # gold/active_users_by_slice
-        values = {dimension: values["value"]}
+    if "dimension" in values and "value" in values:  # of the tables by slice
+        of_dimension = values.pop("value")
+        values[str(values.pop("dimension"))] = of_dimension
     return ", ".join(f"{name} is not known" if value is None else f"{name}={value}" for name, value in values.items())
 
 

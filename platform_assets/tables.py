@@ -26,6 +26,7 @@ from platform_assets.gold import (
     person_days,
     published_numbers,
     revenue,
+    revenue_by_slice,
     sessions,
 )
 from platform_assets.gold.daily_numbers import DailyNumber, Restated, RestatedByDay
@@ -83,6 +84,7 @@ TABLES: tuple[Table, ...] = (
     conversions.TABLE,
     order_changes.TABLE,
     revenue.TABLE,
+    revenue_by_slice.TABLE,
     landed_files.TABLE,
     partner_files.TABLE,
     quarantined_rows.TABLE,
@@ -105,6 +107,7 @@ PUBLICATIONS: tuple[Publication, ...] = (
     active_users_by_slice.PUBLISHES,
     conversions.PUBLISHES,
     revenue.PUBLISHES,
+    revenue_by_slice.PUBLISHES,
 )
 """The tables declared in Python whose numbers are kept in `gold/published_numbers`."""
 
@@ -112,7 +115,8 @@ PUBLICATIONS: tuple[Publication, ...] = (
 RESTATED: tuple[RestatedByDay, ...] = (
     Restated(sessions.TABLE, sessions.stale),
     Restated(conversions.TABLE, conversions.stale, conversions.PUBLISHES),
-    Restated(revenue.TABLE, revenue.stale, revenue.PUBLISHES),
+    Restated(revenue.TABLE, revenue.NUMBER.stale, revenue.PUBLISHES),
+    Restated(revenue_by_slice.TABLE, revenue_by_slice.NUMBER.stale, revenue_by_slice.PUBLISHES),
     Restated(person_day_slices.TABLE, person_day_slices.stale),
     Restated(active_users_by_slice.TABLE, active_users_by_slice.stale, active_users_by_slice.PUBLISHES),
 )

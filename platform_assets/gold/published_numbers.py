@@ -415,12 +415,13 @@ def change_logs(platform: Platform) -> dict[str, pl.DataFrame]:
     resolved = lake.scan(persons.CHANGES).select("day", "resolution").collect()
     changed = lake.scan(dimension_changes.TABLE).collect()
     entered = lake.scan(order_changes.TABLE).select("change", "entry_hour", "came", "altered").collect()
+    facts = fact_events.TABLE.name
     return {
         events.TABLE.name: log_of_events(touched),
         persons.TABLE.name: log_of_persons(resolved, platform.settings.zone),
         orders.TABLE.name: log_of_orders(entered),
         **{join.dimension.table.name: LOG.to_frame() for join in fact_events.JOINS},
-        **{str(name): log_of_dimension(rows) for (name,), rows in changed.group_by("dimension")},
+        **{str(name): log_of_dimension(rows, facts) for (name,), rows in changed.group_by("dimension")},
     }
 
 

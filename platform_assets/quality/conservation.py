@@ -27,7 +27,9 @@ from platform_assets.gold import (
     person_day_slices,
     person_days,
     revenue,
+    revenue_by_slice,
 )
+from platform_assets.gold.order_numbers import OrderNumber
 from platform_assets.ops import computations
 from platform_assets.platform import Platform
 from platform_assets.restatement import stale_hours
@@ -163,14 +165,22 @@ def persons_counted(platform: Platform, window: Window, table: Table, histories:
     return Finding(f"{both['told'].sum()} persons of {both.height} days told; {found.height} days differ{late}", found)
 
 
-def money_of_orders(platform: Platform, window: Window) -> Finding:
-    """Compare `gold/revenue` with `gold/orders`: sales, refunds and their number, by day and currency."""
-    lake, zone = platform.lake, platform.settings.zone
+def money_of_orders(platform: Platform, window: Window, number: OrderNumber) -> Finding:
+    """Compare revenue with `gold/orders`: sales, refunds and their number, by day and currency.
+
+    Args:
+        platform: The platform.
+        window: Days.
+        number: A table of revenue; where it has slices, those of each dimension have all of it.
+    """
+    lake, zone, table = platform.lake, platform.settings.zone, number.table
     days, by = window.days(zone), ["day", "currency"]
+    dimensions = pl.DataFrame({"dimension": number.attributes}) if number.attributes else None
+    by += [] if dimensions is None else dimensions.columns
     sums, numbers = ["sales", "refunds"], ["orders", "refunded_orders"]
-    handle = lake.open(revenue.TABLE)
+    handle = lake.open(table)
     told = (
-        lake.scan(revenue.TABLE, handle=handle)
+        lake.scan(table, handle=handle)
         .filter(pl.col("day").is_between(days[0], days[-1]))
         .group_by(by)
         .agg(pl.col(*sums, *numbers).sum())
@@ -181,7 +191,8 @@ def money_of_orders(platform: Platform, window: Window) -> Finding:
         entries = lake.scan(orders.TABLE, window, source).with_columns(
             day=pl.col("entry_at").dt.convert_time_zone(zone.key).dt.date(), is_sale=pl.col("entry") == "sale"
         )
-        amount = pl.col("amount").cast(revenue.TABLE.schema["sales"])
+        entries = entries if dimensions is None else entries.join(dimensions.lazy(), how="cross")
+        amount = pl.col("amount").cast(table.schema["sales"])
         is_sale = pl.col("is_sale")
         counted = entries.group_by(by).agg(
             sales=amount.filter(is_sale).sum(),
@@ -203,9 +214,10 @@ def money_of_orders(platform: Platform, window: Window) -> Finding:
     off = differing(lake.open(orders.TABLE))
     waiting: list[date] = []
     if not off.is_empty():
-        off, waiting = _not_as_computed(platform, off, window, differing)
+        off, waiting = _not_as_computed(platform, table, off, window, differing)
     late = f"; {len(waiting)} days wait to be computed" if waiting else ""
-    return Finding(f"{told['orders'].sum()} orders told; {off['day'].n_unique()} days differ{late}", off)
+    counted = told["orders"].sum() // max(1, len(number.attributes))
+    return Finding(f"{counted} orders told; {off['day'].n_unique()} days differ{late}", off)
 
 
 def orders_sold(platform: Platform) -> Finding:
@@ -309,7 +321,13 @@ CONSERVATIONS: tuple[Conservation, ...] = (
         revenue.TABLE,
         "conservation",
         "A day's sales, refunds and their numbers are those of `gold/orders`, by currency.",
-        lambda platform, window: money_of_orders(platform, _given(window)),
+        lambda platform, window: money_of_orders(platform, _given(window), revenue.NUMBER),
+    ),
+    Conservation(
+        revenue_by_slice.TABLE,
+        "conservation",
+        "A day's sales, refunds and their numbers are those of `gold/orders`, by currency and dimension.",
+        lambda platform, window: money_of_orders(platform, _given(window), revenue_by_slice.NUMBER),
     ),
     Conservation(
         orders.TABLE,
@@ -355,12 +373,13 @@ def _hours_changed(lake: Lake, since: int, until: int) -> list[datetime]:
 
 
 def _not_as_computed(
-    platform: Platform, off: pl.DataFrame, window: Window, differing: Callable[[DeltaTable], pl.DataFrame]
+    platform: Platform, table: Table, off: pl.DataFrame, window: Window, differing: Callable[[DeltaTable], pl.DataFrame]
 ) -> tuple[pl.DataFrame, list[date]]:
     """Of the days of revenue that differ from the orders of now, those that differ from what they were computed from.
 
     Args:
         platform: The platform.
+        table: The table of revenue.
         off: What differs from the orders of now: ``day``.
         window: The days.
         differing: What differs from some version of the orders.
@@ -369,7 +388,7 @@ def _not_as_computed(
         The rows of ``off`` that remain, and the days of which it cannot be told any more.
     """
     lake, starts = platform.lake, {span.start: day for day, span in platform.days(window).items()}
-    of_table = pl.col("table") == revenue.TABLE.name, pl.col("upstream") == orders.TABLE.name
+    of_table = pl.col("table") == table.name, pl.col("upstream") == orders.TABLE.name
     ledger = lake.scan(computations.TABLE).filter(*of_table, pl.col("window_start").is_in(list(starts))).collect()
     last = ledger.sort("computed_at").group_by("window_start", maintain_order=True).tail(_COMPUTATIONS)
     read: dict[date, list[int]] = defaultdict(list)

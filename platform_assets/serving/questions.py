@@ -53,6 +53,9 @@ _LATE = f"event_hour + INTERVAL {int(STRAGGLES_AFTER.total_seconds())} SECOND < 
 _NO_RESTATEMENT = ("first publication", "new events", "finality")
 
 
+_EVERYBODY: Mapping[str, str] = {}
+
+
 class TooMuch(ValueError):
     """A question on the fly would read more than it may; the message says how to ask for less."""
 
@@ -411,6 +414,17 @@ def experiment(catalog: Catalog, table: Table, last: date) -> pl.DataFrame:
 # --- Revenue
 
 
+def _revenue_of(people: Mapping[str, str]) -> tuple[str, dict[str, str]]:
+    """The table of revenue of everybody, or of buyers with one value: SQL, and what its parameters are."""
+    if len(people) > 1:
+        msg = f"revenue is told by one dimension at a time, not by {' and '.join(people)}: leave out all but one"
+        raise ValueError(msg)
+    for dimension, value in people.items():
+        of_one = f"dimension = $dimension AND coalesce(value, '{UNKNOWN}') = $value"
+        return f"(FROM gold.revenue_by_slice WHERE {of_one})", {"dimension": dimension, "value": value}
+    return "gold.revenue", {}
+
+
 def currencies(catalog: Catalog, first: date, last: date) -> list[str]:
     """The currencies of some days, those with the most orders first."""
     query = f"""
@@ -419,35 +433,70 @@ def currencies(catalog: Catalog, first: date, last: date) -> list[str]:
     return catalog.sql(query, [first, last])["currency"].to_list()
 
 
-def revenue(catalog: Catalog, first: date, last: date) -> pl.DataFrame:
-    """Revenue by day and currency: ``day``, ``currency``, ``sales``, ``refunds``, ``net``, ``orders``."""
+def buyers_values(catalog: Catalog, dimension: str, first: date, last: date) -> list[str]:
+    """The values of a dimension of `gold/revenue_by_slice`, those with the most orders first."""
+    query = f"""
+        SELECT coalesce(value, '{UNKNOWN}') AS value FROM gold.revenue_by_slice
+        WHERE dimension = ? AND day BETWEEN ? AND ? GROUP BY ALL ORDER BY sum(orders) DESC, value"""
+    return catalog.sql(query, [dimension, first, last])["value"].to_list()
+
+
+def revenue(catalog: Catalog, first: date, last: date, people: Mapping[str, str] = _EVERYBODY) -> pl.DataFrame:
+    """Revenue by day and currency: ``day``, ``currency``, ``sales``, ``refunds``, ``net``, ``orders``.
+
+    Args:
+        catalog: The catalog.
+        first: The first day.
+        last: The last day.
+        people: Whose orders: a dimension of `gold/revenue_by_slice` and its value; nothing for everybody's.
+
+    Raises:
+        ValueError: There are two dimensions.
+    """
+    table, of_whom = _revenue_of(people)
     query = f"""
         SELECT day, coalesce(currency, '{UNKNOWN}') AS currency, sum(sales) AS sales, sum(refunds) AS refunds,
             sum(net) AS net, sum(orders)::BIGINT AS orders
-        FROM gold.revenue WHERE day BETWEEN ? AND ? GROUP BY ALL ORDER BY day, currency"""
-    return catalog.sql(query, [first, last])
+        FROM {table} WHERE day BETWEEN $first AND $last GROUP BY ALL ORDER BY day, currency"""
+    return catalog.sql(query, {"first": first, "last": last, **of_whom})
 
 
-def revenue_state(catalog: Catalog, window: Window) -> str:
-    """How final the revenue of a window of days is: ``closed`` where its last day was computed with the database's
-    changes past the window's end, else ``open``; never final (semantics 9).
+def revenue_state(catalog: Catalog, window: Window, table: Table = revenue_table.TABLE) -> str:
+    """How final the revenue of a window of days is, in one of its tables: ``closed`` where its last day was computed
+    with the database's changes past the window's end, else ``open``; never final (semantics 9).
     """
     query = """
         SELECT coalesce(max(watermark) >= $end, false) FROM ops.computations
         WHERE "table" = $table AND window_start < $end AND window_end >= $end"""
-    found = catalog.sql(query, {"end": window.end, "table": revenue_table.TABLE.name})
+    found = catalog.sql(query, {"end": window.end, "table": table.name})
     return "closed" if found.item() else "open"
 
 
-def revenue_by_cohort(catalog: Catalog, currency: str, first: date, last: date) -> pl.DataFrame:
+def revenue_by_cohort(
+    catalog: Catalog, currency: str, first: date, last: date, people: Mapping[str, str] = _EVERYBODY
+) -> pl.DataFrame:
     """Revenue in one currency by month and by the month of the buyers' first purchase: ``month``, ``cohort_month``
-    (null where orders name nobody), ``net``, ``orders``.
+    (null where orders name nobody), ``net``, ``orders``. ``people``: see `revenue`.
     """
+    table, of_whom = _revenue_of(people)
     query = f"""
         SELECT date_trunc('month', day)::DATE AS month, cohort_month, sum(net) AS net, sum(orders)::BIGINT AS orders
-        FROM gold.revenue WHERE coalesce(currency, '{UNKNOWN}') = ? AND day BETWEEN ? AND ?
+        FROM {table} WHERE coalesce(currency, '{UNKNOWN}') = $currency AND day BETWEEN $first AND $last
         GROUP BY ALL ORDER BY month, cohort_month NULLS LAST"""
-    return catalog.sql(query, [currency, first, last])
+    return catalog.sql(query, {"currency": currency, "first": first, "last": last, **of_whom})
+
+
+def revenue_by(catalog: Catalog, dimension: str, currency: str, first: date, last: date) -> pl.DataFrame:
+    """Revenue in one currency by a dimension of `gold/revenue_by_slice`: ``value``, ``sales``, ``refunds``, ``net``,
+    ``orders``; those with the most net revenue first.
+    """
+    query = f"""
+        SELECT coalesce(value, '{UNKNOWN}') AS value, sum(sales) AS sales, sum(refunds) AS refunds, sum(net) AS net,
+            sum(orders)::BIGINT AS orders
+        FROM gold.revenue_by_slice
+        WHERE dimension = ? AND coalesce(currency, '{UNKNOWN}') = ? AND day BETWEEN ? AND ?
+        GROUP BY ALL ORDER BY net DESC, value"""
+    return catalog.sql(query, [dimension, currency, first, last])
 
 
 # --- Why did it change

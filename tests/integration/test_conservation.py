@@ -22,6 +22,7 @@ from platform_assets.gold import (
     person_day_slices,
     person_days,
     revenue,
+    revenue_by_slice,
     sessions,
 )
 from platform_assets.platform import Platform
@@ -174,15 +175,24 @@ def shop(tmp_path: Path) -> Shop:
     return made
 
 
-def money(shop: Shop) -> Verdict:
+def money(shop: Shop, table: Table = revenue.TABLE) -> Verdict:
     zone = shop.platform.settings.zone
-    return judged(shop.platform, revenue.TABLE, Window.of_days(date(2026, 1, 10), date(2026, 1, 31), zone))
+    return judged(shop.platform, table, Window.of_days(date(2026, 1, 10), date(2026, 1, 31), zone))
 
 
 def test_revenue_is_that_of_the_orders(shop: Shop) -> None:
     assert money(shop).description == "3 orders told; 0 days differ"
     shop.lake.open(revenue.TABLE).update({"sales": "sales + 1"}, predicate="currency = 'USD'")
     assert money(shop).description == "3 orders told; 1 days differ"
+
+
+def test_revenue_by_slice_is_that_of_the_orders_by_each_dimension(shop: Shop) -> None:
+    shop.number = revenue_by_slice.NUMBER
+    shop.account("ben", "DE", "pro")
+    shop.compute()
+    assert money(shop, revenue_by_slice.TABLE).description == "3 orders told; 0 days differ"
+    shop.lake.open(revenue_by_slice.TABLE).delete("dimension = 'plan' AND currency = 'USD'")
+    assert not money(shop, revenue_by_slice.TABLE).passed
 
 
 def test_revenue_that_waits_for_new_orders_is_not_wrong(shop: Shop) -> None:

@@ -158,11 +158,12 @@ def test_growth_has_no_numbers_of_two_dimensions_together() -> None:
 @pytest.mark.usefixtures("filled")
 @pytest.mark.parametrize("page", ["now", "retention", "funnels", "experiments", "revenue", "why", "health"])
 def test_numbers_that_are_not_told_by_what_was_chosen_say_so(page: str) -> None:
-    test = shown(page, country="DE")
-    assert any("Not of country DE alone" in box.value for box in test.warning)
+    untold = "platform" if page == "revenue" else "country"
+    test = shown(page, **{untold: "some"})
+    assert any(f"Not of {untold} some alone" in box.value for box in test.warning)
     assert test.metric
-    assert test.query_params["country"] == "DE", "and it goes on to the next page"
-    assert not any("alone" in box.value for box in shown(page, country="All").warning)
+    assert test.query_params[untold] == "some", "and it goes on to the next page"
+    assert not any("alone" in box.value for box in shown(page, **{untold: "All"}).warning)
 
 
 @pytest.mark.usefixtures("filled")
@@ -198,6 +199,17 @@ def test_days_may_be_chosen_one_by_one() -> None:
 @pytest.mark.usefixtures("filled")
 def test_revenue_is_open_while_its_last_day_is() -> None:
     assert "Orders ○" in figures(shown("revenue"))
+
+
+@pytest.mark.usefixtures("filled")
+def test_revenue_of_a_country_is_a_part_of_all_and_of_two_things_at_once_is_refused() -> None:
+    def orders(**chosen: str) -> int:
+        return int(figures(shown("revenue", **chosen))["Orders ○"].replace(",", ""))
+
+    assert 0 < orders(country="DE") < orders()
+    assert 0 < orders(plan="pro") < orders()
+    both = shown("revenue", country="DE", plan="pro")
+    assert "set one of them to All" in both.info[0].value
 
 
 @pytest.mark.usefixtures("elsewhere")

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from local_stack.why import answer
 from partitions import Window
-from platform_assets.gold import conversions, revenue, sessions
+from platform_assets.gold import conversions, revenue, revenue_by_slice, sessions
 from platform_assets.gold.published_numbers import TABLE, explained, history, publish
 from platform_assets.ops import computations
 from platform_assets.platform import Platform
@@ -46,14 +46,16 @@ def shop(tmp_path: Path) -> Shop:
 
 def follow(shop: Shop) -> None:
     """Compute what is stale or has ripened, and publish it."""
-    (of_revenue,) = (one for one in RESTATED if one.table is revenue.TABLE)
+    (restated,) = (one for one in RESTATED if one.table is shop.number.table)
+    assert restated.publishes is not None
     ledger = shop.lake.scan(computations.TABLE).collect()
-    shop.compute(*sorted({*shop.stale(), *of_revenue.ripened(shop.platform, ledger)}))
-    publish(shop.platform, revenue.PUBLISHES)
+    shop.compute(*sorted({*shop.stale(), *restated.ripened(shop.platform, ledger)}))
+    publish(shop.platform, restated.publishes)
 
 
 def told(shop: Shop, column: str, day: date = FIRST, slices: str = EUROS) -> list[tuple[Decimal, list[str]]]:
-    rows = history(shop.platform, f"revenue.{column}", shop.window(day), slices)
+    table = shop.number.table.name.removeprefix("gold/")
+    rows = history(shop.platform, f"{table}.{column}", shop.window(day), slices)
     return rows.select("value", "causes").rows()
 
 
@@ -124,6 +126,33 @@ def test_a_merge_moves_buyers_and_no_money(shop: Shop) -> None:
     follow(shop)
     assert told(shop, "buyers")[1:] == [(1, ["identity merge", "dimension change"])]
     assert told(shop, "net")[1:] == [(Decimal("31.5"), ["dimension change"])]
+
+
+def test_another_plan_moves_money_between_slices(shop: Shop) -> None:
+    day = timedelta(days=1)
+    shop.number, shop.now = revenue_by_slice.NUMBER, START + day
+    shop.account("anna", "DE", "free")
+    shop.order("o4", 5, "50")
+    shop.order("o5", 5, "1", user="ben")
+    follow(shop)
+    fifth, first = FIRST + 5 * day, ["first publication"]
+    plans = {plan: f"{EUROS},dimension=plan,value{plan}" for plan in ("=free", "=pro", "")}
+    assert told(shop, "net", fifth, plans["=free"]) == told(shop, "net", fifth, f"{EUROS},dimension=country,value=DE")
+    assert told(shop, "net", fifth, plans["=free"]) == [(50, first)]
+    assert told(shop, "net", fifth, plans[""]) == [(1, first)], "nobody knows ben's account"
+    shop.now += day
+    shop.account("anna", "DE", "pro")
+    follow(shop)
+    changed = ["dimension change"]
+    assert told(shop, "net", fifth, plans["=free"]) == [(50, first), (0, changed)]
+    assert told(shop, "net", fifth, plans["=pro"]) == [(50, first)]
+    assert told(shop, "net", fifth, f"{EUROS},dimension=country,value=DE") == [(50, first)]
+    shop.order("o6", 5, "2")
+    follow(shop)
+    assert told(shop, "net", fifth, plans["=pro"])[1:] == [(52, ["new events"])]
+    rows = history(shop.platform, "revenue_by_slice.net", shop.window(fifth), plans["=pro"])
+    read = {"gold/revenue_by_slice", "gold/orders", "silver/persons", "silver/users"}
+    assert set(json.loads(rows["source_versions"][-1])) == read
 
 
 def test_a_row_that_is_only_told_again_is_no_change(shop: Shop) -> None:

@@ -13,7 +13,7 @@ import polars as pl
 import pytest
 
 from partitions import Window
-from platform_assets.gold import active_users, fact_events, live_metrics, published_numbers, revenue
+from platform_assets.gold import active_users, fact_events, live_metrics, published_numbers, revenue, revenue_by_slice
 from platform_assets.gold.published_numbers import shown
 from platform_assets.ops import computations
 from platform_assets.quality import check_results, service_levels
@@ -106,6 +106,29 @@ def test_revenue_is_never_summed_over_currencies(lake: Lake, catalog: Catalog) -
     assert questions.currencies(catalog, FIRST, LAST)[0] == "EUR"
     cohorts = questions.revenue_by_cohort(catalog, "EUR", FIRST, LAST)
     assert cohorts.rows() == [(FIRST, FIRST, Decimal("1.1"), 1), (FIRST, None, Decimal("2.2"), 1)]
+
+
+def test_revenue_of_people_is_that_of_their_slice(lake: Lake, catalog: Catalog) -> None:
+    told = [("country", "DE", FIRST, "1"), ("country", "DE", None, "2"), ("country", None, FIRST, "4")]
+    told += [("plan", "pro", FIRST, "7")]
+    rows = [
+        {"currency": "EUR", "dimension": d, "value": v, "cohort_month": m, "net": Decimal(n), "orders": 1}
+        for d, v, m, n in told
+    ]
+    lake.append(revenue_by_slice.TABLE, filled(revenue_by_slice.TABLE, rows))
+
+    def net(**people: str) -> list[Decimal]:
+        return questions.revenue(catalog, FIRST, LAST, people)["net"].to_list()
+
+    assert [net(country="DE"), net(country="not known"), net(plan="pro"), net(plan="DE")] == [[3], [4], [7], []]
+    assert net() == [], "of everybody it is another table's"
+    cohorts = questions.revenue_by_cohort(catalog, "EUR", FIRST, LAST, {"country": "DE"})
+    assert cohorts.select("cohort_month", "net").rows() == [(FIRST, 1), (None, 2)]
+    by_country = questions.revenue_by(catalog, "country", "EUR", FIRST, LAST)
+    assert by_country.select("value", "net").rows() == [("not known", 4), ("DE", 3)]
+    assert questions.buyers_values(catalog, "country", FIRST, LAST) == ["DE", "not known"]
+    with pytest.raises(ValueError, match="one dimension at a time, not by country and plan"):
+        net(country="DE", plan="pro")
 
 
 def test_a_funnel_of_days_adds_up_and_its_mean_is_of_all(lake: Lake, catalog: Catalog) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import polars as pl
@@ -16,6 +18,7 @@ from partitions import Window
 from platform_assets.changes.following import Dimensions
 from platform_assets.changes.judgement import bucket_of
 from platform_assets.gold import revenue
+from platform_assets.gold.order_numbers import OrderNumber
 from platform_assets.ops import computations
 from platform_assets.platform import Platform
 from platform_assets.semantics.identity import ALIAS
@@ -27,7 +30,7 @@ from resources.settings import Settings
 
 START = datetime(2026, 1, 10, tzinfo=UTC)
 LAST_DAY = date(2026, 12, 31)
-Row = tuple[date, str | None, date | None, Decimal, Decimal, Decimal, int, int, int]
+Row = tuple[Any, ...]
 
 
 def on(day: float) -> datetime:
@@ -55,20 +58,25 @@ class Shop:
         now: Commit time of the newest change.
         orders: What there is, by id.
         aliases: Users that are another one.
+        number: What is computed of them.
+        accounts: What was said of each user, in order: when, and the country and the plan.
     """
 
     platform: Platform
     now: datetime = START
     orders: dict[str, Order] = field(default_factory=dict)
     aliases: dict[str, str] = field(default_factory=dict)
+    number: OrderNumber = revenue.NUMBER
+    accounts: dict[str, list[tuple[datetime, Mapping[str, str]]]] = field(default_factory=dict)
     _lsn: int = 0
 
     @classmethod
-    def begin(cls, folder: Path, zone: str = "UTC") -> Shop:
+    def begin(cls, folder: Path, zone: str = "UTC", number: OrderNumber = revenue.NUMBER) -> Shop:
         lake = Lake(str(folder / "lake"))
         create_tables(lake, ())
         shop = cls.__new__(cls)
-        shop.__init__(Platform(lake, Settings(reporting_timezone=zone), clock=lambda: shop.now))  # type: ignore[misc]
+        platform = Platform(lake, Settings(reporting_timezone=zone), clock=lambda: shop.now)
+        shop.__init__(platform, number=number)  # type: ignore[misc]
         return shop
 
     @property
@@ -95,6 +103,13 @@ class Shop:
         if self.orders.pop(name, None) is not None:
             self._tell("d", name)
 
+    def account(self, user: str, country: str, plan: str) -> None:
+        """A user's account is opened, or is another one than it was."""
+        known = self.accounts.setdefault(user, [])
+        known.append((self.now, {"country": country, "plan": plan}))
+        row = {"user_id": user, "country": country, "plan": plan}
+        self._commit("c" if len(known) == 1 else "u", "users", user, row)
+
     def touch(self) -> None:
         """Something happens in the database that no order knows of."""
         self._commit("u", "carts", "anna", {})
@@ -108,38 +123,40 @@ class Shop:
         persons.resolve(self.platform)
 
     def stale(self) -> list[date]:
-        return sorted(revenue.stale(self.platform, self.lake.scan(computations.TABLE).collect(), LAST_DAY))
+        return sorted(self.number.stale(self.platform, self.lake.scan(computations.TABLE).collect(), LAST_DAY))
 
     def compute(self, *days: date) -> None:
         """Compute some days; all that are stale where none is said."""
         for day in days or self.stale():
-            revenue.rebuild(self.platform, self.window(day))
+            self.number.rebuild(self.platform, self.window(day))
 
     def window(self, day: date) -> Window:
         return Window.of_days(day, day, self.platform.settings.zone)
 
     def stored(self) -> set[Row]:
         """The rows of the table."""
-        return set(self.lake.scan(revenue.TABLE).collect().rows())
+        return set(self.lake.scan(self.number.table).collect().rows())
 
     def wanted(self, zone: ZoneInfo) -> set[Row]:
         """The rows that it should have, computed by loops."""
         entries = [
-            (self._person(order.user), order.currency, amount, at.astimezone(zone).date(), is_sale)
+            (self._person(order.user), order.currency, amount, at.astimezone(zone).date(), is_sale, part)
             for order in self.orders.values()
             for amount, at, is_sale in (
                 (order.amount, order.ordered_at, True),
                 *([(-order.amount, order.refunded_at, False)] if order.refunded_at else []),
             )
+            for part in self._parts(order.user, at)
         ]
         cohorts: dict[str, date] = {}
-        for person, _, _, day, is_sale in entries:
+        for person, _, _, day, is_sale, _ in entries:
             if person is not None and is_sale:
                 month = day.replace(day=1)
                 cohorts[person] = min(month, cohorts.get(person, month))
         groups = defaultdict(list)
-        for person, currency, amount, day, is_sale in entries:
-            groups[day, currency, None if person is None else cohorts[person]].append((person, amount, is_sale))
+        for person, currency, amount, day, is_sale, part in entries:
+            cohort = None if person is None else cohorts[person]
+            groups[day, currency, *part, cohort].append((person, amount, is_sale))
         found = set()
         for key, members in groups.items():
             sales = sum((amount for _, amount, is_sale in members if is_sale), Decimal())
@@ -148,6 +165,12 @@ class Shop:
             buyers = {person for person, _, is_sale in members if is_sale and person is not None}
             found.add((*key, sales, refunds, sales + refunds, placed, len(members) - placed, len(buyers)))
         return found
+
+    def _parts(self, user: str | None, at: datetime) -> list[tuple[str | None, ...]]:
+        """The slices that an entry is in; nothing to tell where it is in the total."""
+        said = [row for since, row in self.accounts.get(user or "", []) if since <= at]
+        known = said[-1] if said else {}
+        return [(name, known.get(name)) for name in self.number.attributes] or [()]
 
     def _person(self, user: str | None) -> str | None:
         """The least user of those that are one."""

@@ -24,6 +24,7 @@ START = datetime(2026, 1, 10, tzinfo=UTC)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 UTC_ZONE = ZoneInfo("UTC")
 DAILY, PERSONS, HOURS = "gold/daily", "silver/persons", "silver/hours"
+FACTS = "gold/facts"
 EVENTS, USERS = "silver/events", "silver/users"
 REACH = {DAILY: Reach(before=6)}
 
@@ -194,12 +195,13 @@ def dimension(*rows: tuple[int, float, float, list[float], int]) -> pl.DataFrame
                 "facts_version": pl.Int64,
             },
             orient="row",
-        )
+        ),
+        FACTS,
     )
 
 
 def test_a_dimension_that_changed_in_an_hour_that_it_named() -> None:
-    facts = "gold/facts"
+    facts = FACTS
     ledger = computed(
         (facts, hour(240), USERS, 1, 1),
         (DAILY, day(10), facts, 1, 1),
@@ -212,6 +214,18 @@ def test_a_dimension_that_changed_in_an_hour_that_it_named() -> None:
     # Hours written after the change had looked for them are reached by its span alone.
     assert causes(ledger, users=dimension((2, 0, 999, [], 0))) == ("dimension change",)
     assert causes(ledger, users=dimension((2, 241, 999, [], 0))) == ()
+
+
+def test_a_dimension_that_changed_for_a_table_that_it_did_not_look_into() -> None:
+    slices = "gold/slices"
+    ledger = computed(
+        (slices, day(10), USERS, 1, 1),
+        (DAILY, day(10), slices, 1, 1),
+        (slices, day(10), USERS, 2, 2),
+        (DAILY, day(10), slices, 2, 2),
+    )
+    assert causes(ledger, users=dimension((2, 245, 999, [], 7))) == ("dimension change",), "7 is no version of slices"
+    assert causes(ledger, users=dimension((2, 264, 999, [], 0))) == ()
 
 
 def test_a_table_that_reads_a_table_that_reads_a_table() -> None:

@@ -133,6 +133,12 @@ def test_reach_is_counted_in_days_of_the_zone() -> None:
     assert Reach().around(day, BERLIN) == day
 
 
+def test_a_slice_of_a_dimension_is_said_by_its_name() -> None:
+    assert slice_words("dimension=country,value=DE") == "country=DE"
+    assert slice_words("currency=EUR,dimension=plan,value=pro") == "currency=EUR, plan=pro"
+    assert slice_words("currency=EUR,dimension=plan,value") == "currency=EUR, plan is not known"
+
+
 def test_the_numbers_of_active_users() -> None:
     names = {metric.column for metric in active_users.PUBLISHES.metrics}
     assert names == {"dau", "wau", "mau", "stickiness"}

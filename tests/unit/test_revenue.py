@@ -199,10 +199,10 @@ def told(lake: Lake, entries: pl.DataFrame) -> None:
 
 
 def settle(where: Platform) -> list[date]:
-    days = sorted(gold.stale(where, where.lake.scan(computations.TABLE).collect(), NOW.date()))
+    days = sorted(gold.NUMBER.stale(where, where.lake.scan(computations.TABLE).collect(), NOW.date()))
     for day in days:
-        gold.rebuild(where, Window.of_days(day, day, where.settings.zone))
-    assert gold.stale(where, where.lake.scan(computations.TABLE).collect(), NOW.date()) == set(), (
+        gold.NUMBER.rebuild(where, Window.of_days(day, day, where.settings.zone))
+    assert gold.NUMBER.stale(where, where.lake.scan(computations.TABLE).collect(), NOW.date()) == set(), (
         "stale after having been computed"
     )
     return days

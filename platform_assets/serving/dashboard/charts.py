@@ -191,8 +191,8 @@ def ranked(
         number: How values are written.
     """
     is_marked = alt.FieldOneOfPredicate(field=name, oneOf=list(marked))
-    greatest = float(frame.select(pl.col(value).max()).item() or 1)
-    x = alt.X(f"{value}:Q", title=None, axis=None, scale=alt.Scale(domain=[0, greatest * 1.18]))
+    held = [0.0, *frame[value].cast(pl.Float64)]
+    x = alt.X(f"{value}:Q", title=None, axis=None, scale=alt.Scale(domain=[min(held), max(held) * 1.18 or 1]))
     y = alt.Y(f"{name}:N", sort=frame[name].to_list(), title=None, axis=alt.Axis(labelLimit=150, ticks=False))
     base = alt.Chart(frame).encode(x=x, y=y)
     bars = base.mark_bar(height={"band": 0.7}).encode(

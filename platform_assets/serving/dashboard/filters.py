@@ -9,6 +9,7 @@ import streamlit as st
 
 from platform_assets.gold import active_users
 from platform_assets.serving import questions
+from platform_assets.serving.catalog import Catalog
 from platform_assets.serving.dashboard import choices
 from platform_assets.serving.dashboard.layout import Nothing, plain
 from platform_assets.serving.dashboard.source import Source
@@ -101,15 +102,28 @@ def only(label: str, options: Sequence[str], key: str) -> str | None:
     return None if chosen == choices.ALL else chosen
 
 
-def people(source: Source, first: date, last: date, dimensions: Sequence[str] = choices.PEOPLE) -> dict[str, str]:
+def people(
+    source: Source,
+    first: date,
+    last: date,
+    dimensions: Sequence[str] = choices.PEOPLE,
+    values: Callable[[Catalog, str, date, date], list[str]] = questions.slices,
+) -> dict[str, str]:
     """Whom to look at: a box for each dimension that a page's numbers are told by.
+
+    Args:
+        source: The lake.
+        first: The first day.
+        last: The last day.
+        dimensions: Those of the boxes.
+        values: Asks for the values of a dimension in these days.
 
     Returns:
         The values chosen, by dimension; nothing of one where all of its values are.
     """
     found = {}
     for dimension in dimensions:
-        value = only(dimension.capitalize(), questions.slices(source.catalog, dimension, first, last), dimension)
+        value = only(dimension.capitalize(), values(source.catalog, dimension, first, last), dimension)
         if value is not None:
             found[dimension] = value
     return found

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from datetime import date
 from decimal import Decimal
 
 import polars as pl
 import streamlit as st
 
 from partitions import Window
+from platform_assets.gold import revenue, revenue_by_slice
 from platform_assets.serving import questions
 from platform_assets.serving.dashboard import charts, filters
-from platform_assets.serving.dashboard.layout import Figure, Nothing, figures, page, section, share, whole
+from platform_assets.serving.dashboard.layout import Figure, Nothing, figures, page, plain, section, share, whole
 from platform_assets.serving.dashboard.source import Source
 
 _ANONYMOUS = "nobody named"
 _MOST_COHORTS = 6
+_MOST_VALUES = 8
 
 
 def show() -> None:
@@ -30,12 +33,17 @@ def _body(source: Source) -> None:
             msg = "No order was made in these days: choose other days, or see on *Health* whether changes come in."
             raise Nothing(msg)
         currency = filters.one_of("Currency", held, "currency")
-    filters.of_everybody(
-        "revenue is told by currency and by the month of the first purchase. By the buyers' country or plan it is a "
-        "query: docs/serving.md."
-    )
-    found = questions.revenue(source.catalog, first, last).filter(pl.col("currency") == currency)
-    state = questions.revenue_state(source.catalog, Window.of_days(first, last, source.zone))
+        people = filters.people(source, first, last, revenue_by_slice.DIMENSIONS, questions.buyers_values)
+    filters.of_everybody("orders are told by the country and the plan of the buyer's account.", people)
+    if len(people) > 1:
+        msg = "Revenue is told by country or by plan, and not by both together: set one of them to All."
+        raise Nothing(msg)
+    table = revenue_by_slice.TABLE if people else revenue.TABLE
+    state = questions.revenue_state(source.catalog, Window.of_days(first, last, source.zone), table)
+    found = questions.revenue(source.catalog, first, last, people).filter(pl.col("currency") == currency)
+    if found.is_empty():
+        msg = f"No order in {plain(currency)} was made by them in these days: choose other days, or other people."
+        raise Nothing(msg)
     _figures(found, currency, state)
     with section("By day", "Refunds hang down on the day that they were made. The database may correct any day later."):
         tall = found.unpivot(["sales", "refunds"], index="day", variable_name="of", value_name="amount")
@@ -44,12 +52,28 @@ def _body(source: Source) -> None:
     with section(
         "By month of the first purchase", "Net revenue of each month: from new buyers, and from earlier ones."
     ):
-        by_cohort = questions.revenue_by_cohort(source.catalog, currency, first, last)
+        by_cohort = questions.revenue_by_cohort(source.catalog, currency, first, last, people)
         told = cohorts_named(by_cohort)
         order = told["cohort"].unique(maintain_order=True).to_list()
         drawn = charts.clocked(told.rename({"month": "day"}), source.zone, "day")
         chart = charts.stacked(drawn, "net", f"net {currency}", "cohort", order, ",.0f", form="%b %Y")
         charts.draw(chart, "Net revenue by month and cohort")
+    if not people:
+        _by_account(source, currency, first, last)
+
+
+def _by_account(source: Source, currency: str, first: date, last: date) -> None:
+    with section(
+        "By whose account",
+        f"Net revenue by what the buyer's account was at the time; the greatest {_MOST_VALUES}.",
+    ):
+        columns = st.columns(len(revenue_by_slice.DIMENSIONS))
+        for column, dimension in zip(columns, revenue_by_slice.DIMENSIONS, strict=True):
+            found = questions.revenue_by(source.catalog, dimension, currency, first, last).head(_MOST_VALUES)
+            drawn = found.select("value", pl.col("net").cast(pl.Float64))
+            with column:
+                chart = charts.ranked(drawn, "value", "net", f"net {currency}", number=",.0f")
+                charts.draw(chart, f"Net revenue by {dimension}", 40 + 28 * drawn.height)
 
 
 def cohorts_named(found: pl.DataFrame) -> pl.DataFrame:
