@@ -7,7 +7,7 @@ reaches. What it was computed from is not declared: `ops/computations` has it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -67,6 +67,26 @@ class Metric:
 
 
 @dataclass(frozen=True)
+class Ends:
+    """When that is over which a row is about, where the rows of one day differ in it.
+
+    Attributes:
+        by: The column that tells: ``interval``.
+        last_days: Of a day that rows stand on, the last day that each is about, by the column's value.
+    """
+
+    by: str
+    last_days: Callable[[date], Mapping[int, date]]
+
+
+def settled(day: date, ahead: int, zone: ZoneInfo) -> datetime:
+    """When so many days after a day have passed, by the clock of a zone and in elapsed time."""
+    elapsed = Window.of_days(day, day, zone).end + timedelta(days=ahead)
+    last = day + timedelta(days=ahead)
+    return max(elapsed, Window.of_days(last, last, zone).end)
+
+
+@dataclass(frozen=True)
 class Publication:
     """The numbers of one gold table.
 
@@ -83,6 +103,7 @@ class Publication:
         versions: Columns that hold the version that a row was computed from, and of which table it is.
         reach: For tables on the way by name, this one too: how far around a window of theirs what they read for it
             lies. Nothing around it where a table is not named.
+        ends: When each row settles, where that is not told by ``reach``; its column is one of the slices.
         adds_up: Whether rows of one window and slice add up to its number, as the cohorts of a day's revenue do; else
             a number that stands twice is an error. A number is null where it is null in all of them.
         absent: What a number is that was published and has no row any more: 0 for a count by slice, None where it is
@@ -100,12 +121,16 @@ class Publication:
     definition: str | None = "definition_version"
     versions: Mapping[str, Table] = field(default_factory=dict)
     reach: Mapping[str, Reach] = field(default_factory=dict)
+    ends: Ends | None = None
     adds_up: bool = False
     absent: int | None = None
 
     def __post_init__(self) -> None:
         told = [self.starts_on, *self.slices, *self.versions, *(metric.column for metric in self.metrics)]
         told += [name for name in (self.named_by, self.watermark, self.definition) if name is not None]
+        if self.ends is not None and self.ends.by not in self.slices:
+            msg = f"publication of {self.table.name}: its rows end by {self.ends.by!r}, which is none of its slices"
+            raise ValueError(msg)
         unknown = [name for name in told if name not in self.table.schema]
         if unknown:
             msg = f"publication of {self.table.name}: it names {unknown}, which are no columns of the table"
@@ -133,16 +158,22 @@ class Publication:
         after = start_of(bucket_of(start, self.grain, self.week_start) + 1, self.grain, self.week_start).date()
         return Window.of_days(start, after - timedelta(days=1), zone)
 
-    def settles_at(self, window: Window, zone: ZoneInfo) -> datetime:
+    def settles_at(self, window: Window, zone: ZoneInfo, part: int | None = None) -> datetime:
         """When all has happened that the window's number is made of: its end, or later where it reads days after it.
 
         A day of a funnel of 14 days is made of what its people did in the two weeks after it (`DailyNumber.ahead`).
+
+        Args:
+            window: The window.
+            zone: The reporting timezone.
+            part: The value of the column that `ends` names; the last one to settle where it is not known.
         """
         after = self.reach.get(self.table.name, Reach()).after
         if not after:
             return window.end
         first = window.days(zone)[0]
-        return max(window.end, Window.of_days(first, first, zone).end + timedelta(days=after))
+        last = None if self.ends is None or part is None else self.ends.last_days(first).get(part)
+        return max(window.end, settled(first, after, zone) if last is None else settled(last, 0, zone))
 
     def windows_before(self, window: Window, zone: ZoneInfo) -> Iterator[Window]:
         """The windows before one, the nearest first, without end."""
@@ -164,27 +195,27 @@ class Publication:
 
         Returns:
             ``metric``, ``slice``, ``window_start``, ``window_end``, ``settles_at``, ``value`` (Decimal(38, 9)),
-            ``column``, ``start`` (as the table has it), ``watermark``, ``definition_version`` (text), and the columns
-            of `versions`.
+            ``column``, ``start`` (as the table has it), ``part`` (the value of the column that `ends` names, or null),
+            ``watermark``, ``definition_version`` (text), and the columns of `versions`.
 
         Raises:
             ValueError: A number stands twice.
         """
         held = self._added_up(rows).collect(engine="streaming")
-        starts = held[self.starts_on].unique()
-        windows = [self.window(start, zone) for start in starts]
-        spans = pl.DataFrame(
-            {
-                "start": starts,
-                "window_start": pl.Series([w.start for w in windows], dtype=TIMESTAMP),
-                "window_end": pl.Series([w.end for w in windows], dtype=TIMESTAMP),
-                "settles_at": pl.Series([self.settles_at(w, zone) for w in windows], dtype=TIMESTAMP),
-            }
+        part = (pl.lit(None) if self.ends is None else pl.col(self.ends.by)).cast(pl.Int64).alias("part")
+        cells = held.select(pl.col(self.starts_on).alias("start"), part).unique()
+        windows = {start: self.window(start, zone) for start in cells["start"].unique()}
+        told = [(windows[start], self.settles_at(windows[start], zone, part)) for start, part in cells.iter_rows()]
+        spans = cells.with_columns(
+            window_start=pl.Series([window.start for window, _ in told], dtype=TIMESTAMP),
+            window_end=pl.Series([window.end for window, _ in told], dtype=TIMESTAMP),
+            settles_at=pl.Series([settles_at for _, settles_at in told], dtype=TIMESTAMP),
         )
         parts = [
             held.select(
                 metric=pl.lit(name) if self.named_by is None else pl.col(self.named_by),
                 slice=slice_text(self.slices),
+                part=part,
                 start=pl.col(self.starts_on),
                 value=_exact(metric.column, held.schema[metric.column]),
                 column=pl.lit(metric.column),
@@ -196,7 +227,7 @@ class Publication:
             )
             for name, metric in self.names.items()
         ]
-        found = pl.concat(parts).join(spans, on="start")
+        found = pl.concat(parts).join(spans, on=["start", "part"], nulls_equal=True)
         twice = found.filter(pl.struct("metric", "slice", "window_start").is_duplicated())
         if not twice.is_empty():
             first = twice.row(0, named=True)

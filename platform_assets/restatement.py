@@ -14,7 +14,7 @@ days of `gold/conversions` the hours of facts, and the sessions of 30 days befor
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -190,7 +190,7 @@ def ripened(
     computed: pl.DataFrame,
     watermark: datetime | None,
     allowed_lateness: timedelta | None,
-    ahead: timedelta,
+    ends: Callable[[date], Iterable[datetime]],
     zone: ZoneInfo,
 ) -> list[date]:
     """Days that were computed as open or not final, and by now are more.
@@ -199,7 +199,7 @@ def ripened(
         computed: Computations of the table: windows, ``watermark`` (as of then) and ``computed_at``.
         watermark: Of the stream, now.
         allowed_lateness: Of the stream; None where no day of it becomes final.
-        ahead: How long after its end a day still reads events.
+        ends: When the rows of a day settle: all has happened that they are about.
         zone: The reporting timezone.
     """
     known: dict[date, tuple[datetime, datetime | None]] = {}
@@ -209,16 +209,13 @@ def ripened(
             if day not in known or known[day][0] < at:
                 known[day] = (at, seen)
             day += timedelta(days=1)
-    found = []
-    for day, (_, seen) in known.items():
-        end = Window.of_days(day, day, zone).end + ahead
-        was, now = (
-            (is_closed(end, mark), allowed_lateness is not None and is_final(end, mark, allowed_lateness))
-            for mark in (seen, watermark)
-        )
-        if was != now:
-            found.append(day)
-    return sorted(found)
+
+    def flags(of_day: list[datetime], at: datetime | None) -> list[tuple[bool, bool]]:
+        lateness = allowed_lateness
+        return [(is_closed(end, at), lateness is not None and is_final(end, at, lateness)) for end in of_day]
+
+    held = ((day, [*ends(day)], seen) for day, (_, seen) in known.items())
+    return sorted(day for day, of_day, seen in held if flags(of_day, seen) != flags(of_day, watermark))
 
 
 def stale_attributes_of_days(

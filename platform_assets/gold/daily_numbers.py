@@ -6,7 +6,7 @@ days, says how final they are, and is found stale when anything that it read has
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Protocol
@@ -114,6 +114,7 @@ class DailyNumber:
             which it was before: those of the allowed lateness, or of a login that claims what was anonymous.
         reads_all_firsts: Whether a first counts on every day after it, however long ago it was: then one that moves
             reaches all of them.
+        ends: When that has ended which a row is about, where rows of a day differ in it; else with the days ahead.
         within: The first and the last day that have rows, where not every day has.
         publishes: Its numbers in `gold/published_numbers`.
     """
@@ -127,6 +128,7 @@ class DailyNumber:
     keep: nw.Expr | None = None
     needs_firsts: bool = False
     reads_all_firsts: bool = False
+    ends: publication.Ends | None = None
     within: tuple[date, date] | None = None
     publishes: publication.Publication | None = None
 
@@ -173,7 +175,15 @@ class DailyNumber:
 
     def ripened(self, platform: Platform, ledger: pl.DataFrame) -> list[date]:
         """The days that were published as open or not final, and by now are more."""
-        return ripened_days(platform, ledger, self.table, self.ahead)
+        return ripened_days(
+            platform, ledger, self.table, lambda day: self._settle(day, platform.settings.zone).values()
+        )
+
+    def _settle(self, day: date, zone: ZoneInfo) -> dict[int | None, datetime]:
+        """When the rows of a day settle: by the value of the column of `ends`, or (None) all of them."""
+        if self.ends is None:
+            return {None: publication.settled(day, self.ahead, zone)}
+        return {part: publication.settled(last, 0, zone) for part, last in self.ends.last_days(day).items()}
 
     def _rebuild(self, platform: Platform, days: list[date]) -> None:
         lake, zone = platform.lake, platform.settings.zone
@@ -214,19 +224,19 @@ class DailyNumber:
     def _with_finality(
         self, rows: pl.DataFrame, platform: Platform, days: list[date], watermark: datetime | None
     ) -> pl.DataFrame:
-        settings = platform.settings
-        ends = {day: Window.of_days(day, day, settings.zone).end + timedelta(days=self.ahead) for day in days}
-        lateness = settings.allowed_lateness
+        zone, lateness = platform.settings.zone, platform.settings.allowed_lateness
+        part = "part" if self.ends is None else self.ends.by
         told = pl.DataFrame(
-            {
-                "day": days,
-                "is_closed": [is_closed(ends[day], watermark) for day in days],
-                "is_final": [is_final(ends[day], watermark, lateness) for day in days],
-            },
-            schema={"day": pl.Date, "is_closed": pl.Boolean, "is_final": pl.Boolean},
+            [
+                (day, value, is_closed(end, watermark), is_final(end, watermark, lateness))
+                for day in days
+                for value, end in self._settle(day, zone).items()
+            ],
+            schema={"day": pl.Date, part: pl.Int64, "is_closed": pl.Boolean, "is_final": pl.Boolean},
+            orient="row",
         )
         return (
-            rows.join(told, on="day")
+            rows.join(told, on="day" if self.ends is None else ["day", part])
             .with_columns(
                 watermark=pl.lit(watermark, TIMESTAMP),
                 definition_version=pl.lit(self.table.version, pl.Int64),
@@ -270,21 +280,26 @@ class Restated:
 
     def ripened(self, platform: Platform, ledger: pl.DataFrame) -> list[date]:
         """The days that were published as open or not final, and by now are more."""
-        return [] if self.publishes is None else ripened_days(platform, ledger, self.table)
+        if self.publishes is None:
+            return []
+        zone = platform.settings.zone
+        return ripened_days(platform, ledger, self.table, lambda day: [publication.settled(day, 0, zone)])
 
 
-def ripened_days(platform: Platform, ledger: pl.DataFrame, table: Table, ahead: int = 0) -> list[date]:
+def ripened_days(
+    platform: Platform, ledger: pl.DataFrame, table: Table, ends: Callable[[date], Iterable[datetime]]
+) -> list[date]:
     """The days of a table that were published as open or not final, and by now are more.
 
     Args:
         platform: The platform.
         ledger: `ops/computations`.
         table: The table.
-        ahead: How many days after a day its rows read.
+        ends: When the rows of a day settle.
     """
     settings, mine = platform.settings, ledger.filter(table=table.name)
     lateness = settings.allowed_lateness if table.source == "events" else None
-    return ripened(mine, platform.watermark(table.source), lateness, timedelta(days=ahead), settings.zone)
+    return ripened(mine, platform.watermark(table.source), lateness, ends, settings.zone)
 
 
 def daily_table(
@@ -339,6 +354,7 @@ def published(
     week_start: WeekStart = "monday",
     back: int = 0,
     ahead: int = 0,
+    ends: publication.Ends | None = None,
 ) -> publication.Publication:
     """The publication of one column of numbers of a table by the day.
 
@@ -350,10 +366,11 @@ def published(
         week_start: The first day of a week.
         back: How many days before a day its rows read.
         ahead: How many days after a day its rows read.
+        ends: When that has ended which a row is about, where rows of a day differ in it.
     """
     reach = {table.name: publication.Reach(before=back, after=ahead)}
     numbers = (publication.Metric(column),)
-    return publication.Publication(table, numbers, slices=slices, grain=grain, week_start=week_start, reach=reach)
+    return publication.Publication(table, numbers, slices, grain, week_start=week_start, reach=reach, ends=ends)
 
 
 def days_of(length: timedelta) -> int:

@@ -320,6 +320,8 @@ class _Comparison:
         return {
             **row,
             "window_end": window.end,
+            "part": None,
+            "settles_at": self._publication.settles_at(window, self._zone),
             "value": None if absent is None else Decimal(absent),
             "column": self._publication.metrics[0].column if own else row["metric"].rsplit(".", 1)[1],
             "watermark": row["last_watermark"] if watermark is None else watermark,
@@ -328,7 +330,7 @@ class _Comparison:
 
     def _row(self, row: Mapping[str, Any], at: datetime) -> dict[str, Any]:
         window, watermark = Window(row["window_start"], row["window_end"]), row["watermark"]
-        settles_at = self._publication.settles_at(window, self._zone)
+        settles_at = row["settles_at"]
         value, last_value, is_first = row["value"], row["last_value"], row["last_revision"] is None
         told = {
             table.name: row[name]
@@ -346,7 +348,7 @@ class _Comparison:
             "value": value,
             "change": None if value is None or last_value is None else value - last_value,
             "causes": ["first publication"] if is_first else list(self._causes(row, window, after)),
-            "expected_late_share": self._expected(window, watermark),
+            "expected_late_share": self._expected(window, watermark, row["part"], settles_at),
             "is_closed": is_closed(settles_at, watermark),
             "is_final": self._becomes_final and is_final(settles_at, watermark, self._lateness),
             "is_person_final": self._becomes_final and is_person_final(settles_at, watermark),
@@ -385,16 +387,17 @@ class _Comparison:
             self._known[key] = json.dumps(self._lineage.sources(self._table, window, basis), sort_keys=True)
         return str(self._known[key])
 
-    def _expected(self, window: Window, watermark: datetime | None) -> float | None:
+    def _expected(
+        self, window: Window, watermark: datetime | None, part: int | None, settles_at: datetime
+    ) -> float | None:
         if watermark is None or not self._becomes_final:
             return None
-        settles_at = self._publication.settles_at(window, self._zone)
         if is_final(settles_at, watermark, self._lateness):
             return 0.0  # whatever comes now is refused as too late
-        key = ("expected", window, watermark)
+        key = ("expected", window, watermark, part)
         if key not in self._known:
             before = self._publication.windows_before(window, self._zone)
-            spans = ((past.start, self._publication.settles_at(past, self._zone)) for past in before)
+            spans = ((past.start, self._publication.settles_at(past, self._zone, part)) for past in before)
             past = [*islice((span for span in spans if is_final(span[1], watermark, self._lateness)), PAST_WINDOWS)]
             arrivals = self._arrivals_since(min(start for start, _ in past))
             self._known[key] = share_still_expected(arrivals, past, watermark - settles_at)

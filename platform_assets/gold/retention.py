@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import date, timedelta
+
 import narwhals as nw
 import polars as pl
 
 from platform_assets.gold.daily_numbers import LONGEST, DailyNumber, Reading, beginnings, daily_table, published
 from platform_assets.gold.metric_columns import ACTIVITY_COLUMNS, check_activity
 from platform_assets.gold.metric_files import Metric, MetricFileError
+from platform_assets.publication import Ends
+from platform_assets.semantics.calendar import bucket_of, start_of
 from platform_assets.semantics.engines import Frame, lazy
 from platform_assets.semantics.matching import with_matches
 from platform_assets.semantics.retention import Retention, retention_of_days
@@ -73,15 +77,34 @@ def number(metric: Metric, specification: Retention) -> DailyNumber:
         raise MetricFileError(msg)
     check_activity(metric, "start", "returning")
     made, ahead = table(metric, spec), LONGEST[spec.interval] * (spec.reach + 1)
+    ends = Ends("interval", lambda day: last_days(day, spec))
     return DailyNumber(
         table=made,
         source=activity_hours.TABLE,
         columns=ACTIVITY_COLUMNS,
         compute=lambda reading: rows(reading, spec),
         ahead=ahead,
-        publishes=published(made, "persons", ("interval",), spec.interval, week_start=spec.week_start, ahead=ahead),
+        ends=ends,
+        publishes=published(
+            made, "persons", ("interval",), spec.interval, week_start=spec.week_start, ahead=ahead, ends=ends
+        ),
         needs_firsts=spec.kind == "first_time",
     )
+
+
+def last_days(cohort: date, spec: Retention) -> dict[int, date]:
+    """The last day that each interval of a cohort is about, by the interval; nothing of a day that no cohort begins on.
+
+    A return that is counted in all intervals before it (`unbounded`) may come until the last one ends.
+    """
+    if not beginnings([cohort], spec.interval, spec.week_start):
+        return {}
+    first = bucket_of(cohort, spec.interval, spec.week_start)
+    through = {begins: spec.reach if spec.counting == "unbounded" and begins else ends for begins, ends in spec.ranges}
+    return {
+        begins: start_of(first + ends + 1, spec.interval, spec.week_start).date() - timedelta(days=1)
+        for begins, ends in through.items()
+    }
 
 
 def rows(reading: Reading, spec: Retention) -> pl.DataFrame:

@@ -14,7 +14,7 @@ import pytest
 from partitions import Window
 from platform_assets.gold import active_users
 from platform_assets.gold.published_numbers import Explanation, shown
-from platform_assets.publication import Metric, Publication, Reach, slice_text, slice_words
+from platform_assets.publication import Ends, Metric, Publication, Reach, settled, slice_text, slice_words
 from platform_assets.table import MONEY, TIMESTAMP, Column, Table
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -233,3 +233,28 @@ def test_what_is_said_of_a_slice_is_what_its_text_encodes() -> None:
         "page is not known, value=x",
         "page=%2C, value=y",
     ]
+
+
+def test_days_have_passed_by_the_clock_of_the_zone_and_in_elapsed_time() -> None:
+    def settles(day: date, ahead: int) -> str:
+        return f"{settled(day, ahead, BERLIN).astimezone(BERLIN):%Y-%m-%d %H}"
+
+    assert settles(date(2026, 6, 1), 2) == "2026-06-04 00"
+    assert settles(date(2026, 10, 24), 1) == "2026-10-26 00", "a day of 25 hours has not passed after 24"
+    assert settles(date(2026, 3, 28), 1) == "2026-03-30 01", "nor 24 hours with a day of 23"
+
+
+def test_rows_of_a_day_may_settle_one_after_another() -> None:
+    table = a_table(Column("interval", pl.Int64(), ""), Column("persons", pl.Int64(), ""))
+    day = date(2026, 1, 5)
+    ends = Ends("interval", lambda day: {k: day + timedelta(days=k) for k in (0, 1)})
+    reach = {table.name: Reach(after=9)}
+    told = Publication(
+        table, (Metric("persons"),), ("interval",), watermark=None, definition=None, reach=reach, ends=ends
+    )
+    rows = pl.DataFrame([(day, k, 7) for k in (0, 1, 2)], schema=table.schema, orient="row")
+    found = told.numbers(rows.lazy(), ZoneInfo("UTC")).sort("slice")["settles_at"].to_list()
+    at = [datetime(2026, 1, 6, tzinfo=UTC), datetime(2026, 1, 7, tzinfo=UTC), datetime(2026, 1, 15, tzinfo=UTC)]
+    assert found == at, "of one that has no end of its own it is that of all"
+    with pytest.raises(ValueError, match="its rows end by 'interval', which is none of its slices"):
+        Publication(table, (Metric("persons"),), watermark=None, definition=None, ends=ends)

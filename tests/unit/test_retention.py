@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from platform_assets.gold.retention import last_days
 from platform_assets.semantics.breakdowns import OTHER
 from platform_assets.semantics.calendar import bucket_of, start_of
 from platform_assets.semantics.retention import Retention, retention, retention_of_days
@@ -501,3 +502,14 @@ def test_every_engine_says_the_same_of_days(native: Native) -> None:
         told = retention_of_days(native(person_days), spec, *spans)
         assert told.equals(retention_of_days(person_days, spec, *spans))
         assert told["persons"].sum() > 0
+
+
+def test_each_interval_of_a_cohort_settles_with_its_own_last_day() -> None:
+    months = Retention(interval="month", intervals=3)
+    assert last_days(date(2026, 1, 1), months) == {0: date(2026, 1, 31), 1: date(2026, 2, 28), 2: date(2026, 3, 31)}
+    assert last_days(date(2026, 1, 2), months) == {}, "no cohort begins on it"
+    weeks = Retention(interval="week", counting="bracket", brackets=((1,), (2, 3)), week_start="sunday")
+    assert last_days(date(2026, 1, 4), weeks) == {0: date(2026, 1, 10), 1: date(2026, 1, 17), 2: date(2026, 1, 31)}
+    later = Retention(interval="day", intervals=3, counting="unbounded")
+    first, last = date(2026, 1, 4), date(2026, 1, 6)
+    assert last_days(first, later) == {0: first, 1: last, 2: last}, "who returns on the last day counts in those before"

@@ -40,7 +40,7 @@ def steps(frame: pl.DataFrame, series: str, order: Sequence[str]) -> alt.LayerCh
 
 
 def cells(frame: pl.DataFrame, cohorts: Sequence[str]) -> alt.LayerChart:
-    """Cohorts by interval: the share that came back, and grey where the interval has not ended.
+    """Cohorts by interval: the share that came back, grey where the interval has not ended, dashed until it is final.
 
     Args:
         frame: ``cohort`` (a label), ``interval``, ``share``, ``persons``, ``cohort_size``, ``is_complete``, ``state``.
@@ -62,11 +62,14 @@ def cells(frame: pl.DataFrame, cohorts: Sequence[str]) -> alt.LayerChart:
     ]
     base = alt.Chart(frame).encode(x=x, y=y, tooltip=tooltip)
     shade = alt.Color("share:Q", scale=alt.Scale(scheme="blues", domain=[0, 1]), legend=None)
-    known = base.transform_filter("datum.is_complete").mark_rect(cornerRadius=3, stroke="white", strokeOpacity=0.15)
+    known = base.transform_filter("datum.is_complete").mark_rect(cornerRadius=3)
+    may_change = base.transform_filter("datum.is_complete && datum.state != 'final'")
+    edged = may_change.mark_rect(cornerRadius=3, filled=False, stroke=GREY, strokeDash=[3, 3], strokeWidth=1.5)
     missing = base.transform_filter("!datum.is_complete").mark_rect(cornerRadius=3, color=GREY, opacity=0.18)
     written = base.transform_filter("datum.is_complete").mark_text(fontSize=11)
     on_it = alt.condition("datum.share > 0.55", alt.value("white"), alt.value("#1b1f24"))
-    return over(missing, known.encode(color=shade), written.encode(text=alt.Text("share:Q", format=".0%"), color=on_it))
+    told = written.encode(text=alt.Text("share:Q", format=".0%"), color=on_it)
+    return over(missing, known.encode(color=shade), edged, told)
 
 
 def intervals(frame: pl.DataFrame) -> alt.LayerChart:

@@ -35,7 +35,10 @@ def _body(source: Source) -> None:
         raise Nothing(msg)
     averaged = average(found)
     _figures(found, averaged)
-    with section("Cohorts", "A row a cohort, with its size. Grey cells have not ended yet: they have no number."):
+    with section(
+        "Cohorts",
+        "A row a cohort, with its size. Grey: it has not ended. Dashed: late events may still change it.",
+    ):
         _cells(found)
     if averaged.height > 1:
         with section("All cohorts together", "Of all whose interval has ended; each cohort weighs as its size."):
