@@ -72,6 +72,7 @@ def _by_account(source: Source, currency: str, first: date, last: date) -> None:
             found = questions.revenue_by(source.catalog, dimension, currency, first, last).head(_MOST_VALUES)
             drawn = found.select("value", pl.col("net").cast(pl.Float64))
             with column:
+                st.caption(f"By {dimension}")
                 chart = charts.ranked(drawn, "value", "net", f"net {currency}", number=",.0f")
                 charts.draw(chart, f"Net revenue by {dimension}", 40 + 28 * drawn.height)
 
