@@ -126,10 +126,11 @@ def values(
             raise UnknownMetric(msg)
     conditions = [f"list_contains(string_split(slice, ','), $part_{number})" for number in range(len(where))]
     parts = {f"part_{number}": slice_part(*pair) for number, pair in enumerate(where)}
-    last = "QUALIFY row_number() OVER (PARTITION BY slice, window_start ORDER BY revision DESC) = 1"
+    last = "QUALIFY row_number() OVER (PARTITION BY slice, grain, window_start ORDER BY revision DESC) = 1"
     query = _published(COLUMNS, conditions, as_known_at)
+    ordered = "ORDER BY window_start, grain, slice, revision LIMIT $limit OFFSET $offset"
     return catalog.sql(
-        f"{query} {'' if every_revision else last} ORDER BY window_start, slice, revision LIMIT $limit OFFSET $offset",
+        f"{query} {'' if every_revision else last} {ordered}",
         {**_given(offer.name, window, as_known_at), **parts, "limit": limit, "offset": offset},
     )
 
