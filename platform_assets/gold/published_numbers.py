@@ -60,7 +60,7 @@ TABLE = Table(
         Column("window_start", TIMESTAMP, "Start of the window, UTC."),
         Column("window_end", TIMESTAMP, "End of the window, exclusive, UTC."),
         Column("revision", pl.Int64(), "From 1, a number and window.", minimum=1),
-        Column("value", VALUE, "The number; null while it is not known.", nullable=True),
+        Column("value", VALUE, "The number; null while it is not known, or from 10^28 on.", nullable=True),
         Column("change", VALUE, "Value less the one before; null at first, or where either is.", nullable=True),
         Column("causes", pl.List(pl.String()), f"Why it is published: of {', '.join(CAUSES)}; in this order."),
         Column(
@@ -228,7 +228,7 @@ def known_until(handle: DeltaTable) -> datetime | None:
 
 
 def latest(entries: pl.LazyFrame) -> pl.DataFrame:
-    """Of rows of the table, the last of each metric, slice and window; a day is another window than the week from it on."""
+    """Of rows of the table, the last of each metric, slice and window: a day is not the week from it on."""
     return entries.sort("revision").unique(_KEY, keep="last").collect()
 
 

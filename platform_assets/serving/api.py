@@ -82,7 +82,9 @@ class Value(BaseModel):
     window_start: datetime
     window_end: datetime = Field(description="Exclusive.")
     revision: int = Field(description="How often it was published by then.")
-    value: str | None = Field(description="Exact decimal; null while it is not known.", examples=["1234", "0.517"])
+    value: str | None = Field(
+        description="Exact decimal; null while it is not known, or from 10^28 on.", examples=["1234", "0.517"]
+    )
     change: str | None = Field(description="Value less the one before; null at first.")
     causes: list[str] = Field(description="Why it was published.", examples=[["late events"]])
     expected_late_share: float | None = Field(description="Share of the window's events still expected.")
