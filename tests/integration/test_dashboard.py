@@ -12,13 +12,14 @@ from zoneinfo import ZoneInfo
 
 import polars as pl
 import pytest
+from deltalake.exceptions import DeltaError
 from hypothesis import given
 from hypothesis import strategies as st
 from streamlit.testing.v1 import AppTest
 
 from benchmarks.gold_year import declared, fill
 from partitions import Window
-from platform_assets.gold import active_users, published_numbers
+from platform_assets.gold import active_users, published_numbers, sessions
 from platform_assets.semantics.funnels import Funnel
 from platform_assets.serving import questions
 from platform_assets.serving.dashboard import app, charts, funnels, health, layout, retention, revenue
@@ -108,6 +109,17 @@ def test_a_lake_that_cannot_be_read_is_an_error_for_people(monkeypatch: pytest.M
     monkeypatch.setenv(environment_name("lake_url"), "s3://bucket/lake")
     [box] = shown("growth").error
     assert "object store" in box.value
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_a_damaged_table_hides_no_page_that_does_not_read_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lake = Lake(str(tmp_path / "lake"))
+    create_tables(lake)
+    (tmp_path / "lake" / sessions.TABLE.name / "_delta_log" / f"{0:020}.json").write_text("{")
+    monkeypatch.setenv(environment_name("lake_url"), lake.url)
+    assert not shown("health").error
+    with pytest.raises(DeltaError):
+        opened().catalog.sql("FROM gold.sessions")
 
 
 @pytest.mark.usefixtures("elsewhere")
