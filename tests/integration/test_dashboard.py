@@ -241,6 +241,21 @@ def test_growth_is_told_of_days_in_whose_month_nobody_was_active(
 
 
 @pytest.mark.usefixtures("elsewhere")
+def test_an_experiment_that_nobody_saw_is_not_split_as_planned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lake, today = Lake(str(tmp_path / "lake")), datetime.now(UTC).date()
+    create_tables(lake)
+    lake.append(active_users.TABLE, declared(active_users.TABLE, [{"day": today}]))
+    monkeypatch.setenv(environment_name("lake_url"), lake.url)
+    [table] = questions.metric_tables(opened().catalog, "experiment_results").values()
+    row = {"day": today, "metric": "ordered", "variant": "treatment", "sample_ratio_p_value": 1.0}
+    for control, said in ((0, "Nobody was exposed"), (1, None)):
+        lake.append(table, declared(table, [{**row, "control_units": control}]))
+        test = shown("experiments")
+        assert [box.value.partition(" by ")[0] for box in test.info] == ([] if said is None else [said])
+        assert bool(test.metric) is (said is None)
+
+
+@pytest.mark.usefixtures("elsewhere")
 def test_values_from_producers_are_no_markup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lake, today = Lake(str(tmp_path / "lake")), datetime.now(UTC).date()
     create_tables(lake)
