@@ -301,6 +301,21 @@ def test_a_funnel_apart_has_a_column_of_times_for_each_platform() -> None:
     assert set(times.columns) == {"step", "web", "ios", "android"}
 
 
+def test_a_breakdown_may_be_called_as_a_column_of_the_table_is() -> None:
+    def script() -> None:
+        import polars as pl
+
+        from platform_assets.serving.dashboard.funnel_steps import times
+
+        rows = [("step", 1, "a", None), ("step", 2, "b", 1.0), ("web", 1, "a", None), ("web", 2, "b", 2.0)]
+        names = ["breakdown", "step", "name", "p50_seconds"]
+        times(pl.DataFrame(rows, schema=names, orient="row"), "p50_seconds", "Median")
+
+    test = AppTest.from_function(script).run()
+    assert not test.exception
+    assert test.dataframe[0].value.values.tolist() == [["2. b", "1 s", "2 s"]]
+
+
 @pytest.mark.usefixtures("filled")
 def test_why_tells_what_a_number_was_and_because_of_what_it_changed() -> None:
     test = shown("why")
