@@ -8,9 +8,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import datetime
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import polars as pl
 
@@ -179,15 +178,3 @@ def known_until(catalog: Catalog) -> datetime | None:
     To be asked before the values that are given as known at it.
     """
     return published_numbers.known_until(catalog.handle(_LEDGER))
-
-
-def window_of(first: date, last: date, zone: ZoneInfo) -> Window:
-    """The instants of some days of the reporting timezone, the last one included.
-
-    Raises:
-        ValueError: They are in the wrong order.
-    """
-    if last < first:
-        msg = f"end {last} is before start {first}; give the earlier day as start"
-        raise ValueError(msg)
-    return Window.of_days(first, last, zone)
