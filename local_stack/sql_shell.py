@@ -8,15 +8,14 @@ from concurrent.futures import ThreadPoolExecutor, wait
 
 import duckdb
 import polars as pl
-from deltalake.exceptions import DeltaError
 from rich.console import Console
 from rich.markup import escape
 
-from platform_assets.serving.catalog import Catalog, NotReadable, UnknownTable
+from platform_assets.serving.catalog import UNREADABLE, Catalog, UnknownTable
 from platform_assets.table import meanings
 
 HINT = "A statement ends with ;  .tables lists the tables, .schema NAME says what one holds, .quit leaves."
-_REFUSALS = (NotReadable, UnknownTable, OSError, DeltaError, duckdb.Error, pl.exceptions.PolarsError)
+_REFUSALS = (*UNREADABLE, UnknownTable, pl.exceptions.PolarsError)
 _ASK, _MORE = "headwater> ", "       ...> "
 _SHOWN = 200
 _WIDEST_TEXT = 60

@@ -21,6 +21,10 @@ from platform_assets.table import TIMESTAMP, Table
 VALUE = pl.Decimal(38, 9)
 """A published value: counts and money exactly, ratios to nine places."""
 
+TOO_GREAT = 1e28
+"""From here on `VALUE` may hold no change. One event may say such an amount, and is not to keep all else from the
+ledger."""
+
 _FINE = pl.Decimal(38, 15)
 """Ratios while they are added up, so that the sum is the same in whatever order."""
 
@@ -194,9 +198,10 @@ class Publication:
             zone: The reporting timezone.
 
         Returns:
-            ``metric``, ``slice``, ``window_start``, ``window_end``, ``settles_at``, ``value`` (Decimal(38, 9)),
-            ``column``, ``start`` (as the table has it), ``part`` (the value of the column that `ends` names, or null),
-            ``watermark``, ``definition_version`` (text), and the columns of `versions`.
+            ``metric``, ``slice``, ``window_start``, ``window_end``, ``settles_at``, ``value`` (Decimal(38, 9); null
+            where a float is `TOO_GREAT`, or is none), ``column``, ``start`` (as the table has it), ``part`` (the value
+            of the column that `ends` names, or null), ``watermark``, ``definition_version`` (text), and the columns of
+            `versions`.
 
         Raises:
             ValueError: A number stands twice.
@@ -292,4 +297,6 @@ def slice_words(text: str) -> str:
 
 def _exact(column: str, dtype: pl.DataType) -> pl.Expr:
     value = pl.col(column)
+    if dtype.is_float():
+        value = pl.when(value.abs() < TOO_GREAT).then(value)
     return (value.round(9) if dtype.is_float() or dtype == _FINE else value).cast(VALUE)

@@ -60,7 +60,7 @@ TABLE = Table(
         Column("window_start", TIMESTAMP, "Start of the window, UTC."),
         Column("window_end", TIMESTAMP, "End of the window, exclusive, UTC."),
         Column("revision", pl.Int64(), "From 1, a number and window.", minimum=1),
-        Column("value", VALUE, "The number; null while it is not known.", nullable=True),
+        Column("value", VALUE, "The number; null while it is not known, or from 10^28 on.", nullable=True),
         Column("change", VALUE, "Value less the one before; null at first, or where either is.", nullable=True),
         Column("causes", pl.List(pl.String()), f"Why it is published: of {', '.join(CAUSES)}; in this order."),
         Column(
@@ -122,7 +122,7 @@ _RECORDED_WITHIN = 20
 
 _INSTANT = timedelta(microseconds=1)
 
-_KEY = ("metric", "slice", "window_start")
+_KEY = ("metric", "slice", "grain", "window_start")
 
 
 def publish_all(platform: Platform, publications: Sequence[Publication]) -> None:
@@ -228,7 +228,7 @@ def known_until(handle: DeltaTable) -> datetime | None:
 
 
 def latest(entries: pl.LazyFrame) -> pl.DataFrame:
-    """Of rows of the table, the last of each metric, slice and window."""
+    """Of rows of the table, the last of each metric, slice and window: a day is not the week from it on."""
     return entries.sort("revision").unique(_KEY, keep="last").collect()
 
 
@@ -260,6 +260,7 @@ class _Comparison:
             at: When they are published.
         """
         known = last.select(*_KEY, pl.exclude(*_KEY, "source_table", "window_date").name.prefix("last_"))
+        now = now.with_columns(grain=pl.lit(self._publication.grain))
         both = self._complete(now).join(known, on=_KEY, how="left")
         changed = [*both.filter(self._differs()).iter_rows(named=True)]
         absent = pl.lit(self._publication.absent, VALUE)
@@ -316,6 +317,7 @@ class _Comparison:
         """A number that was published and has no row any more."""
         window = Window(row["window_start"], row["last_window_end"])
         watermark = self._lineage.watermark(self._table, window, self._version)
+        definition = self._lineage.definition(self._table, window, self._version)
         absent, own = self._publication.absent, len(self._publication.metrics) == 1
         return {
             **row,
@@ -325,7 +327,7 @@ class _Comparison:
             "value": None if absent is None else Decimal(absent),
             "column": self._publication.metrics[0].column if own else row["metric"].rsplit(".", 1)[1],
             "watermark": row["last_watermark"] if watermark is None else watermark,
-            "definition_version": row["last_definition_version"],
+            "definition_version": row["last_definition_version"] if definition is None else str(definition),
         }
 
     def _row(self, row: Mapping[str, Any], at: datetime) -> dict[str, Any]:
@@ -341,7 +343,7 @@ class _Comparison:
         return {
             "metric": row["metric"],
             "slice": row["slice"],
-            "grain": self._publication.grain,
+            "grain": row["grain"],
             "window_start": window.start,
             "window_end": window.end,
             "revision": 1 if is_first else row["last_revision"] + 1,

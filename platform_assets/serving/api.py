@@ -10,19 +10,20 @@ through: what callers give are values of parameters.
 import secrets
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from annotated_types import Ge, Le
 from fastapi import Depends, FastAPI, HTTPException, Query, Request
 from fastapi.responses import JSONResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 from pyrate_limiter import Duration, Limiter, Rate
 
+from partitions import Window
 from platform_assets.publication import Publication
 from platform_assets.semantics.calendar import Interval
 from platform_assets.serving.catalog import Catalog
-from platform_assets.serving.metrics import Offer, UnknownMetric, known_until, offered, offers, values, window_of
+from platform_assets.serving.metrics import Offer, UnknownMetric, known_until, offered, offers, values
 from resources.settings import Settings
 
 MOST_ROWS = 10_000
@@ -50,6 +51,13 @@ class Asked(BaseModel):
     )
     limit: int = Field(default=1000, ge=1, le=MOST_ROWS, description="Most values in the answer.")
     offset: int = Field(default=0, ge=0, le=10**9, description="Values to leave out before them.")
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.end < self.start:
+            msg = f"end {self.end} is before start {self.start}; give the earlier day as start"
+            raise ValueError(msg)
+        return self
 
 
 class Problem(BaseModel):
@@ -82,7 +90,9 @@ class Value(BaseModel):
     window_start: datetime
     window_end: datetime = Field(description="Exclusive.")
     revision: int = Field(description="How often it was published by then.")
-    value: str | None = Field(description="Exact decimal; null while it is not known.", examples=["1234", "0.517"])
+    value: str | None = Field(
+        description="Exact decimal; null while it is not known, or from 10^28 on.", examples=["1234", "0.517"]
+    )
     change: str | None = Field(description="Value less the one before; null at first.")
     causes: list[str] = Field(description="Why it was published.", examples=[["late events"]])
     expected_late_share: float | None = Field(description="Share of the window's events still expected.")
@@ -165,10 +175,7 @@ def create_app(catalog: Catalog, publications: Sequence[Publication], settings: 
 
     def read(name: str, asked: Asked, *, every_revision: bool) -> Values:
         offer = offered(known, name)
-        try:
-            window = window_of(asked.start, asked.end, settings.zone)
-        except ValueError as error:
-            raise HTTPException(422, str(error)) from error
+        window = Window.of_days(asked.start, asked.end, settings.zone)
         newest = known_until(catalog)
         if newest is None:
             raise HTTPException(503, "nothing was published yet")

@@ -22,6 +22,7 @@ from typing import Any, Self
 import duckdb
 import polars as pl
 from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError
 from duckdb.sqltypes import DuckDBPyType
 
 from platform_assets.table import Table
@@ -43,6 +44,10 @@ class NotReadable(RuntimeError):
 
 class UnknownTable(LookupError):
     """A query names a table that there is none of; the message has the nearest names."""
+
+
+UNREADABLE = (NotReadable, DeltaError, duckdb.Error, OSError)
+"""What is raised where a table is not there, is damaged, or is not its files."""
 
 
 @dataclass(frozen=True)

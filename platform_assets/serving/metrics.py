@@ -8,9 +8,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import datetime
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import polars as pl
 
@@ -126,10 +125,11 @@ def values(
             raise UnknownMetric(msg)
     conditions = [f"list_contains(string_split(slice, ','), $part_{number})" for number in range(len(where))]
     parts = {f"part_{number}": slice_part(*pair) for number, pair in enumerate(where)}
-    last = "QUALIFY row_number() OVER (PARTITION BY slice, window_start ORDER BY revision DESC) = 1"
+    last = "QUALIFY row_number() OVER (PARTITION BY slice, grain, window_start ORDER BY revision DESC) = 1"
     query = _published(COLUMNS, conditions, as_known_at)
+    ordered = "ORDER BY window_start, grain, slice, revision LIMIT $limit OFFSET $offset"
     return catalog.sql(
-        f"{query} {'' if every_revision else last} ORDER BY window_start, slice, revision LIMIT $limit OFFSET $offset",
+        f"{query} {'' if every_revision else last} {ordered}",
         {**_given(offer.name, window, as_known_at), **parts, "limit": limit, "offset": offset},
     )
 
@@ -178,15 +178,3 @@ def known_until(catalog: Catalog) -> datetime | None:
     To be asked before the values that are given as known at it.
     """
     return published_numbers.known_until(catalog.handle(_LEDGER))
-
-
-def window_of(first: date, last: date, zone: ZoneInfo) -> Window:
-    """The instants of some days of the reporting timezone, the last one included.
-
-    Raises:
-        ValueError: They are in the wrong order.
-    """
-    if last < first:
-        msg = f"end {last} is before start {first}; give the earlier day as start"
-        raise ValueError(msg)
-    return Window.of_days(first, last, zone)

@@ -154,6 +154,9 @@ def test_what_cannot_be_answered_is_told_by_name(
     answer = api.get(path, params=params)
     assert answer.status_code == status
     assert said in answer.text
+    described = api.get("/openapi.json").json()["paths"]["/v1/metrics/{name}/values"]["get"]["responses"][str(status)]
+    shape = described["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]
+    assert isinstance(answer.json()["detail"], list if shape == "HTTPValidationError" else str)
 
 
 def test_who_has_no_token_is_told_nothing(restated: Restated) -> None:

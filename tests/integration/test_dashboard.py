@@ -12,13 +12,14 @@ from zoneinfo import ZoneInfo
 
 import polars as pl
 import pytest
+from deltalake.exceptions import DeltaError
 from hypothesis import given
 from hypothesis import strategies as st
 from streamlit.testing.v1 import AppTest
 
 from benchmarks.gold_year import declared, fill
 from partitions import Window
-from platform_assets.gold import active_users, published_numbers
+from platform_assets.gold import active_users, published_numbers, sessions
 from platform_assets.semantics.funnels import Funnel
 from platform_assets.serving import questions
 from platform_assets.serving.dashboard import app, charts, funnels, health, layout, retention, revenue
@@ -108,6 +109,17 @@ def test_a_lake_that_cannot_be_read_is_an_error_for_people(monkeypatch: pytest.M
     monkeypatch.setenv(environment_name("lake_url"), "s3://bucket/lake")
     [box] = shown("growth").error
     assert "object store" in box.value
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_a_damaged_table_hides_no_page_that_does_not_read_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lake = Lake(str(tmp_path / "lake"))
+    create_tables(lake)
+    (tmp_path / "lake" / sessions.TABLE.name / "_delta_log" / f"{0:020}.json").write_text("{")
+    monkeypatch.setenv(environment_name("lake_url"), lake.url)
+    assert not shown("health").error
+    with pytest.raises(DeltaError):
+        opened().catalog.sql("FROM gold.sessions")
 
 
 @pytest.mark.usefixtures("elsewhere")
@@ -229,6 +241,21 @@ def test_growth_is_told_of_days_in_whose_month_nobody_was_active(
 
 
 @pytest.mark.usefixtures("elsewhere")
+def test_an_experiment_that_nobody_saw_is_not_split_as_planned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lake, today = Lake(str(tmp_path / "lake")), datetime.now(UTC).date()
+    create_tables(lake)
+    lake.append(active_users.TABLE, declared(active_users.TABLE, [{"day": today}]))
+    monkeypatch.setenv(environment_name("lake_url"), lake.url)
+    [table] = questions.metric_tables(opened().catalog, "experiment_results").values()
+    row = {"day": today, "metric": "ordered", "variant": "treatment", "sample_ratio_p_value": 1.0}
+    for control, said in ((0, "Nobody was exposed"), (1, None)):
+        lake.append(table, declared(table, [{**row, "control_units": control}]))
+        test = shown("experiments")
+        assert [box.value.partition(" by ")[0] for box in test.info] == ([] if said is None else [said])
+        assert bool(test.metric) is (said is None)
+
+
+@pytest.mark.usefixtures("elsewhere")
 def test_values_from_producers_are_no_markup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lake, today = Lake(str(tmp_path / "lake")), datetime.now(UTC).date()
     create_tables(lake)
@@ -272,6 +299,21 @@ def test_a_funnel_is_built_on_the_fly_and_has_as_many_as_were_counted_by_hand() 
 def test_a_funnel_apart_has_a_column_of_times_for_each_platform() -> None:
     times = shown("funnels", of="Each apart").dataframe[0].value
     assert set(times.columns) == {"step", "web", "ios", "android"}
+
+
+def test_a_breakdown_may_be_called_as_a_column_of_the_table_is() -> None:
+    def script() -> None:
+        import polars as pl
+
+        from platform_assets.serving.dashboard.funnel_steps import times
+
+        rows = [("step", 1, "a", None), ("step", 2, "b", 1.0), ("web", 1, "a", None), ("web", 2, "b", 2.0)]
+        names = ["breakdown", "step", "name", "p50_seconds"]
+        times(pl.DataFrame(rows, schema=names, orient="row"), "p50_seconds", "Median")
+
+    test = AppTest.from_function(script).run()
+    assert not test.exception
+    assert test.dataframe[0].value.values.tolist() == [["2. b", "1 s", "2 s"]]
 
 
 @pytest.mark.usefixtures("filled")

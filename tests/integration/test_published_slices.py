@@ -16,6 +16,8 @@ from platform_assets.gold.published_numbers import TABLE, explained, history, pu
 from platform_assets.ops.computations import TABLE as LEDGER
 from platform_assets.ops.computations import Computation
 from platform_assets.publication import Metric, Publication
+from platform_assets.serving.catalog import Catalog
+from platform_assets.serving.metrics import offers, values
 from platform_assets.silver import events
 from platform_assets.table import MONEY, Column, Table
 from support.published import Restated
@@ -55,13 +57,21 @@ def world(tmp_path: Path) -> Restated:
     return made
 
 
-def computed(world: Restated, silver: int, watermark: datetime, **amounts: str) -> None:
-    """The week's revenue by platform, from a version of silver."""
-    lake, window = world.platform.lake, PUBLISHES.window(WEEK, world.platform.settings.zone)
-    rows = [(WEEK, platform, Decimal(amount)) for platform, amount in amounts.items()]
-    frame = pl.DataFrame(rows, schema=REVENUE.schema, orient="row")
-    made = lake.replace_days(REVENUE, lake.open(REVENUE), frame, WEEK, WEEK)
-    done = Computation(REVENUE, window, events.TABLE.name, silver, made, len(rows), watermark)
+def computed(
+    world: Restated,
+    silver: int,
+    watermark: datetime,
+    *,
+    by: Publication = PUBLISHES,
+    start: date = WEEK,
+    **amounts: str,
+) -> None:
+    """A window's revenue by platform, from a version of silver."""
+    lake, table, window = world.platform.lake, by.table, by.window(start, world.platform.settings.zone)
+    rows = [(start, platform, Decimal(amount)) for platform, amount in amounts.items()]
+    frame = pl.DataFrame(rows, schema=table.schema, orient="row")
+    made = lake.replace_days(table, lake.open(table), frame, start, start)
+    done = Computation(table, window, events.TABLE.name, silver, made, len(rows), watermark)
     lake.append(LEDGER, done.row(world.platform.clock()))
 
 
@@ -108,6 +118,30 @@ def test_a_slice_that_comes_back(world: Restated) -> None:
     assert [row[:2] for row in told(world, "web")] == [(2, None), (0, -2), (3, 3)]
     assert [row[2] for row in told(world, "web")[1:]] == [["backfill"], ["backfill"]]
     assert len(told(world, "ios")) == 1
+
+
+def test_a_number_by_the_day_that_is_one_by_the_week_now(world: Restated) -> None:
+    """The day that a week begins on is another window: it is taken back like the others, and the week is new."""
+    closed, tuesday = datetime(2026, 1, 12, 6, tzinfo=UTC), WEEK + timedelta(days=1)
+    by_day = replace(PUBLISHES, table=replace(REVENUE, version=3), grain="day", absent=None)
+    computed(world, 0, closed, by=by_day, ios="1")
+    computed(world, 0, closed, by=by_day, start=tuesday, ios="2")
+    publish(world.platform, by_day)
+    by_week = replace(PUBLISHES, absent=None)
+    computed(world, 0, closed, by=by_week, ios="3")
+    computed(world, 0, closed, by=by_week, start=tuesday)
+    published = publish(world.platform, by_week).with_columns(days=pl.col("window_end") - pl.col("window_start"))
+    redefined, day = ["definition change"], timedelta(days=1)
+    assert published.sort("window_start", "grain").select("grain", "days", "revision", "value", "causes").rows() == [
+        ("day", day, 2, None, redefined),
+        ("week", 7 * day, 1, 3, ["first publication"]),
+        ("day", day, 2, None, redefined),
+    ]
+    assert publish(world.platform, by_week).is_empty()
+    with Catalog(world.platform.lake, [TABLE]) as catalog:
+        offer = offers([by_week])["revenue.amount"]
+        begun = Window.of_days(WEEK, WEEK, world.platform.settings.zone)
+        assert values(catalog, offer, begun, limit=9)["value"].to_list() == [None, 3]
 
 
 def test_days_that_nothing_came_to_are_not_read_again(world: Restated) -> None:

@@ -69,6 +69,16 @@ def test_rows_become_numbers_and_money_stays_exact() -> None:
     assert found.schema["value"] == pl.Decimal(38, 9)
 
 
+@pytest.mark.parametrize("share", [1e28, -1e300, float("inf"), float("nan")])
+def test_a_float_that_no_value_holds_is_not_known_and_hides_no_other(share: float) -> None:
+    day = date(2026, 3, 1)
+    found = publication().numbers(rows((day, "ios", "1", share), (day, "web", "2", -9e27)), ZoneInfo("UTC"))
+    shares = found.filter(metric="sales.share").sort("slice")["value"].to_list()
+    assert shares[0] is None
+    assert float(shares[1]) == pytest.approx(-9e27)
+    assert found.filter(metric="sales.revenue")["value"].sum() == 3
+
+
 def test_a_number_that_stands_twice_is_refused() -> None:
     twice = rows((date(2026, 3, 29), "ios", "1", None), (date(2026, 3, 29), "web", "2", None))
     with pytest.raises(ValueError, match=r"sales.revenue of 2026-03-29 and slice '' stands more than once"):

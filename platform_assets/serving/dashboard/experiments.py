@@ -42,7 +42,8 @@ def _body(source: Source) -> None:
         "results have no slices. To look at some people only, declare an experiment whose `exposure` has `where` "
         "(docs/metrics.md); it is then offered here."
     )
-    rows = questions.experiment(source.catalog, offered[chosen], last)
+    seen = pl.sum_horizontal("units", "control_units", "multiple_units") > 0
+    rows = questions.experiment(source.catalog, offered[chosen], last).filter(seen.any().over("day"))
     if rows.is_empty():
         msg = f"Nobody was exposed by {last} yet: results come a day after the first exposure."
         raise Nothing(msg)

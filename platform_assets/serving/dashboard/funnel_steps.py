@@ -22,12 +22,16 @@ def draw_steps(found: pl.DataFrame, order: list[str]) -> None:
 
 def times(found: pl.DataFrame, column: str, title: str) -> None:
     """How long each step took, as a table: a column a breakdown."""
-    taken = found.filter(pl.col("step") > 1).with_columns(
-        step=pl.format("{}. {}", "step", "name"),
+    breakdowns, heading = found["breakdown"].unique().sort().to_list(), "step"
+    while heading in breakdowns:  # a breakdown may be called anything
+        heading += " "
+    taken = found.filter(pl.col("step") > 1).select(
+        "breakdown",
+        pl.format("{}. {}", "step", "name").alias(heading),
         lasted=pl.col(column).map_elements(duration, return_dtype=pl.String, skip_nulls=False),
     )
-    if taken["breakdown"].n_unique() == 1:
-        told = taken.select("step", pl.col("lasted").alias(title.lower()))
+    if len(breakdowns) == 1:
+        told = taken.select(heading, pl.col("lasted").alias(title.lower()))
     else:
-        told = taken.pivot("breakdown", index="step", values="lasted", sort_columns=True)
+        told = taken.pivot("breakdown", index=heading, values="lasted", sort_columns=True)
     st.dataframe(told, hide_index=True)

@@ -8,12 +8,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime
 
-import duckdb
 import streamlit as st
-from deltalake.exceptions import DeltaError
 from pydantic import ValidationError
 
-from platform_assets.serving.catalog import NotReadable
+from platform_assets.serving.catalog import UNREADABLE
 from platform_assets.serving.dashboard import choices
 from platform_assets.serving.dashboard.source import Source, opened
 from platform_assets.serving.questions import TooMuch
@@ -94,7 +92,7 @@ def told() -> Iterator[None]:
             plain(f"{'.'.join(map(str, e['loc']))}: {e['msg']}") for e in error.errors(include_url=False)
         )
         st.error(f"A setting is wrong; correct it and start the dashboard again.  \n{wrong}", icon=":material/error:")
-    except (NotReadable, DeltaError, duckdb.Error, OSError) as error:
+    except UNREADABLE as error:
         said = "The lake could not be read just now. Load the page again; `headwater doctor` looks for damage."
         st.error(f"{said}  \n{plain(_first_line(error))}", icon=":material/error:")
 

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 import streamlit as st
 
-from platform_assets.serving.catalog import Catalog
+from platform_assets.serving.catalog import UNREADABLE, Catalog
 from platform_assets.tables import tables
 from resources.lake import Lake
 from resources.settings import Settings
@@ -52,6 +52,6 @@ def opened() -> Source:
     for name in catalog.tables:
         try:
             catalog.handle(name)
-        except FileNotFoundError:
-            continue  # the page that needs it says so
+        except UNREADABLE:
+            continue  # the pages that need it say so, and no other
     return Source(catalog, settings)
