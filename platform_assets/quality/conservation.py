@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, datetime
+from functools import partial
 
 import polars as pl
 from deltalake import DeltaTable
@@ -30,6 +31,8 @@ from platform_assets.gold import (
 )
 from platform_assets.ops import computations
 from platform_assets.platform import Platform
+from platform_assets.quality.check import Check
+from platform_assets.quality.verdict import Finding, Verdict
 from platform_assets.restatement import stale_hours
 from platform_assets.semantics.activity import is_activity
 from platform_assets.semantics.events import is_of_people
@@ -44,19 +47,6 @@ _COMMITS = 20
 """How many commits one of two tables that are brought up to date together may be ahead."""
 _WHOLE = 1e-9
 """How far from one the parts of an order may add up to: floats."""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What a comparison found.
-
-    Attributes:
-        description: What was seen, for people.
-        off: A row for each thing that differs; empty where all is well.
-    """
-
-    description: str
-    off: pl.DataFrame
 
 
 Comparison = Callable[[Platform, Window | None], Finding]
@@ -78,6 +68,19 @@ class Conservation:
     name: str
     says: str
     compare: Comparison
+
+
+def conserves(conservation: Conservation, platform: Platform, _table: Table, window: Window) -> Verdict:
+    """Whether a window has of the layer above what it must have by definition."""
+    return Verdict.of_finding(conservation.compare(platform, window), "differences")
+
+
+def conservation_check(conservation: Conservation, *, blocking: bool) -> Check:
+    """The check that a table has of the layer above what it must have by definition."""
+    judge = partial(conserves, conservation)
+    return Check(
+        conservation.table, conservation.name, judge, conservation.says, blocking=blocking, pillar="consistency"
+    )
 
 
 def hours_of_silver(
@@ -318,7 +321,7 @@ CONSERVATIONS: tuple[Conservation, ...] = (
         lambda platform, _window: orders_sold(platform),
     ),
 )
-"""Every table that has something of the layer above by definition, but for those that `quality.checks` has beside it:
+"""Every table that has something of the layer above by definition, but for those that `quality.records_told` has:
 the outcomes of records. `gold/person_days` has persons, whose identity is another by the time that it is asked."""
 
 

@@ -10,7 +10,8 @@ import pytest
 
 from platform_assets.followed import ANSWERED, Followed
 from platform_assets.platform import Platform
-from platform_assets.quality.checks import Verdict, whole_checks_of
+from platform_assets.quality.checks import whole_checks_of
+from platform_assets.quality.verdict import Verdict
 from platform_assets.silver import touched_hours
 from platform_assets.table import Table
 from resources.lake import Lake, Writer, changed_since
