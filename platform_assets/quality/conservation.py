@@ -39,12 +39,10 @@ from platform_assets.semantics.events import is_of_people
 from platform_assets.silver import activity_hours, events, row_changes, touched_hours
 from platform_assets.silver import orders as standing_orders
 from platform_assets.table import Table
-from resources.lake import Lake, VersionGone, changes
+from resources.lake import Lake, VersionGone, changes, reached_at
 
 _COMPUTATIONS = 5
 """How many of a day's last computations are looked at: the one that made what is there is among them."""
-_COMMITS = 20
-"""How many commits one of two tables that are brought up to date together may be ahead."""
 _WHOLE = 1e-9
 """How far from one the parts of an order may add up to: floats."""
 
@@ -394,16 +392,10 @@ def _not_as_computed(
 
 
 def _at_progress(lake: Lake, table: Table, app: str, level: int) -> DeltaTable | None:
-    """A table as it was when it had taken in some version of another; None where it has no such version at hand."""
-    newest = lake.open(table)
-    for version in range(newest.version(), max(-1, newest.version() - _COMMITS), -1):
-        try:
-            handle = lake.open(table, version)
-        except VersionGone:
-            return None
-        progress = handle.transaction_version(app) or 0
-        if progress == level:
-            return handle
-        if progress < level:
-            return None
-    return None
+    """A table as it was last with some version of another taken in; None where it has no such version at hand."""
+    try:
+        beyond = reached_at(lake, table, app, level + 1)
+        handle = lake.open(table, None if beyond is None else beyond.version - 1)
+    except VersionGone:
+        return None
+    return handle if (handle.transaction_version(app) or 0) == level else None
