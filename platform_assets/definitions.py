@@ -48,7 +48,8 @@ from platform_assets.ops import alert_deliveries, canaries, computations, incide
 from platform_assets.platform import Platform
 from platform_assets.quality import check_results, end_to_end, profiles, service_levels
 from platform_assets.quality.anomalies import anomaly_checks
-from platform_assets.quality.checks import asset_check, checks_of, whole_check, whole_checks_of
+from platform_assets.quality.check import asset_check, whole_check
+from platform_assets.quality.checks import checks_of, whole_checks_of
 from platform_assets.serving.warehouse import served, warehouse_asset
 from platform_assets.silver import (
     activity_hours,

@@ -11,7 +11,8 @@ import polars as pl
 
 from partitions import Window
 from platform_assets.platform import Platform
-from platform_assets.quality.checks import Check, Verdict, whole_check
+from platform_assets.quality.check import Check, whole_check
+from platform_assets.quality.verdict import Verdict
 from platform_assets.semantics import identity
 from platform_assets.semantics.engines import lazy
 from platform_assets.silver import activity_hours, identity_links, persons

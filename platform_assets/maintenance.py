@@ -17,7 +17,7 @@ from deltalake.exceptions import CommitFailedError
 
 from partitions import Window
 from platform_assets.bronze import records as received
-from platform_assets.followed import FOLLOWED
+from platform_assets.followed import ANSWERED
 from platform_assets.ops import computations
 from platform_assets.platform import Platform
 from platform_assets.silver import events
@@ -117,14 +117,14 @@ def trim_log(lake: Lake, table: Table) -> None:
     """Write a checkpoint, and drop the log entries behind it that nothing needs any more.
 
     Every commit lists the log, so its length is paid for by every micro-batch. A table's log is what its followers
-    (`FOLLOWED`) catch up from, and are rebuilt at: what came after the version that the last of them has taken in
-    stays, and that version itself, however old they are.
+    (`ANSWERED`) catch up from, are rebuilt at, and are told to be late by: what came after the version that the last of
+    them has taken in stays, and that version itself, however old they are.
 
     Raises:
         VersionGone: That version is gone already; the table's followers must be rebuilt.
     """
     version = None
-    for followed in FOLLOWED:
+    for followed in ANSWERED:
         if table is followed.table:
             taken = (lake.open(follower).transaction_version(followed.app) for follower in followed.followers)
             version = min(number or 0 for number in taken)

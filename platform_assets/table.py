@@ -280,7 +280,7 @@ class Table:
 def contract(table: Table) -> pa.DataFrameSchema:
     """The pandera contract of a table's rows: exact types, nullability, accepted values, ranges.
 
-    The key's uniqueness is a check of its own (`quality.checks`), because its failures have no rows to show.
+    The key's uniqueness is a check of its own (`quality.uniqueness`), because its failures have no rows to show.
     """
     columns = {}
     for column in table.columns:

@@ -39,9 +39,8 @@ def alerts_sensor(tables: Sequence[Table]) -> dg.SensorDefinition:
         # The cursor names the storage that it counts in: of another one it says nothing.
         storage = storage_of(context.instance)
         counted_in, _, reached = (context.cursor or "").partition(" ")
-        done = tick(
-            platform, context.instance, watched, sinks, int(reached) if counted_in == storage and reached else None
-        )
+        cursor = int(reached) if counted_in == storage and reached else None
+        done = tick(platform, context.instance, watched, sinks, cursor, refused)
         context.update_cursor(f"{storage} {done.cursor}")
         return dg.SkipReason("; ".join([*(f"{where}: {why}" for where, why in refused.items()), str(done)]))
 

@@ -12,7 +12,8 @@ import dagster as dg
 
 from partitions import Grain, Partitions, Window
 from platform_assets.platform import Platform
-from platform_assets.quality.checks import EVER, Check, checks_of, whole_checks_of
+from platform_assets.quality.check import EVER, Check
+from platform_assets.quality.checks import checks_of, whole_checks_of
 from platform_assets.quality.end_to_end import END_TO_END
 from platform_assets.table import Table
 from platform_assets.tables import tables

@@ -12,14 +12,11 @@ from datetime import datetime
 import dagster as dg
 
 from platform_assets.alerts import incidents, of_runs, of_tables
-from platform_assets.alerts.deliveries import SinkState
 from platform_assets.alerts.incidents import Condition, Incident
 from platform_assets.alerts.of_streams import of_canaries, of_kafka, of_rates
 from platform_assets.alerts.watched import OWNER, Watched
 from platform_assets.platform import Platform
 from platform_assets.quality.evaluations import new_evaluations
-from resources import alert_sinks
-from resources.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -44,7 +41,7 @@ def look(
     instance: dg.DagsterInstance,
     watched: Watched,
     standing: Mapping[str, Incident],
-    sinks: Mapping[str, SinkState],
+    unreached: Mapping[str, str],
     cursor: int | None,
     now: datetime,
 ) -> Seen:
@@ -55,7 +52,7 @@ def look(
         instance: Dagster's.
         watched: What to look at.
         standing: The incidents that are not over, by cause.
-        sinks: How the sinks do.
+        unreached: By sink, or entry of the settings that is none, why it takes nothing.
         cursor: Up to which event evaluations were taken in; None where none ever was.
         now: The clock.
     """
@@ -69,7 +66,7 @@ def look(
         *kafka,
         *of_rates(platform, now),
         *of_canaries(platform, now),
-        *_of_sinks(platform.settings, sinks, now),
+        *_of_sinks(unreached, now),
     ]
     is_known = {cause for cause, incident in standing.items() if incident.change != "seen"}
     blind = any(condition.kind is incidents.KAFKA_UNREACHABLE for condition in kafka)
@@ -88,14 +85,9 @@ def _is_there(incident: Incident, watched: Watched) -> bool:
     return True
 
 
-def _of_sinks(settings: Settings, sinks: Mapping[str, SinkState], now: datetime) -> Iterator[Condition]:
+def _of_sinks(unreached: Mapping[str, str], now: datetime) -> Iterator[Condition]:
     """Sinks that take nothing, and entries of the settings that are no sinks."""
-    _, wrong = alert_sinks.sinks(settings)
-    for name, state in sinks.items():
-        if state.is_down:
-            error = None if state.last is None else state.last.error
-            wrong[name] = f"{len(state.pending)} messages wait; {state.failures} attempts in a row failed: {error}"
-    for name, seen in wrong.items():
+    for name, seen in unreached.items():
         yield Condition(
             cause=f"sink:{name}",
             kind=incidents.SINK_DOWN,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -91,6 +91,15 @@ def sink_states(messages: Sequence[Incident], attempts: pl.DataFrame, sinks: Col
             pending=tuple(m for m in ordered if sink in m.sinks and (m.incident_id, m.revision) not in taken),
         )
     return states
+
+
+def down(states: Mapping[str, SinkState]) -> dict[str, str]:
+    """The sinks that take nothing, and of each what is known of it."""
+    return {
+        name: f"{len(state.pending)} messages wait; {state.failures} attempts in a row failed: {state.last.error}"
+        for name, state in states.items()
+        if state.is_down and state.last is not None
+    }
 
 
 def attempted(state: SinkState, sink: str, message: Incident, now: datetime, error: str | None) -> Attempt:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
+from functools import partial
 
 import polars as pl
 
@@ -47,34 +48,28 @@ def of_kafka(platform: Platform, now: datetime) -> Iterator[Condition]:
 def _of_stream(platform: Platform, source: RecordSource, stream: Stream, now: datetime) -> Iterator[Condition]:
     topic = stream.required_topic(platform.settings)
 
-    def condition(kind: Kind, severity: Severity, title: str, seen: str, patience: timedelta) -> Condition:
-        return Condition(
-            cause=f"{kind.name}:{stream.name}",
-            kind=kind,
-            severity=severity,
-            owner=stream.table.owner,
-            title=title,
-            seen=seen[:LONGEST_SEEN],
-            since=now,
-            path=f"/assets/{stream.table.name}",
-            asset=stream.table.name,
-            subject=stream_node(stream),
-            patience=patience,
-        )
-
+    condition = partial(
+        _condition,
+        of=stream.name,
+        asset=stream.table.name,
+        since=now,
+        owner=stream.table.owner,
+        subject=stream_node(stream),
+    )
     try:
         held, position = reach_of(platform, source, stream)
         if position is not None:
             check_continuity(position, held)
     except (ContinuityBroken, TopicMissing) as error:
         title = f"nothing is read from topic {topic} until somebody decides"
-        yield condition(incidents.STREAM_STOPPED, "critical", title, str(error), timedelta(0))
+        yield condition(incidents.STREAM_STOPPED, severity="critical", title=title, seen=str(error))
         return
     records, most = behind(held, position), platform.settings.alert_lag_records
     if records > most:
         seen = f"topic {topic} holds {records:,} records that bronze has not read; {most:,} are accepted"
         title = f"the platform is behind on topic {topic}"
-        yield condition(incidents.CONSUMER_LAG, "warning", title, seen, platform.settings.alert_lag_for)
+        patience = platform.settings.alert_lag_for
+        yield condition(incidents.CONSUMER_LAG, severity="warning", title=title, seen=seen, patience=patience)
 
 
 def of_rates(platform: Platform, now: datetime) -> Iterator[Condition]:
@@ -92,16 +87,14 @@ def of_rates(platform: Platform, now: datetime) -> Iterator[Condition]:
             records = int(told.filter(pl.col("outcome") == outcome)["records"].sum())
             if records / total <= limit:
                 continue
-            yield Condition(
-                cause=f"{kind.name}:{topic}",
-                kind=kind,
+            yield _condition(
+                kind,
+                of=topic,
+                asset=table,
                 severity="error" if kind is incidents.DEAD_LETTERS else "warning",
-                owner=OWNER,
                 title=f"{records / total:.0%} of topic {topic} is {outcome.replace('_', '-')}",
                 seen=f"{records:,} of {total:,} records that arrived lately; {limit:.0%} is accepted",
                 since=now,
-                path=f"/assets/{table}",
-                asset=table,
                 subject=table,
             )
 
@@ -118,41 +111,59 @@ def of_canaries(platform: Platform, now: datetime) -> Iterator[Condition]:
         topic = stream.topic(settings)
         if topic not in read:
             continue
-
-        def condition(
-            kind: Kind, severity: Severity, title: str, seen: str, since: datetime, stream: Stream = stream
-        ) -> Condition:
-            topic = stream.topic(settings)
-            return Condition(
-                cause=f"{kind.name}:{topic}",
-                kind=kind,
-                severity=severity,
-                owner=OWNER,
-                title=title,
-                seen=seen[:LONGEST_SEEN],
-                since=since,
-                path=f"/assets/{canaries.TABLE.name}",
-                asset=canaries.TABLE.name,
-                subject=stream.table.name,
-                patience=timedelta(0) if topic in fared else silent_for,
-            )
-
+        condition = partial(
+            _condition,
+            of=topic,
+            asset=canaries.TABLE.name,
+            subject=stream.table.name,
+            patience=timedelta(0) if topic in fared else silent_for,
+        )
         row = fared.get(topic, {"waiting_since": None, "taken_at": None, "reason": None, "lost": 0, "refused": 0})
         waiting, taken = row["waiting_since"], row["taken_at"]
         if waiting is not None and now - waiting > settings.canary_within:
             title = f"events of topic {topic} do not come to gold"
             seen = f"what was sent at {waiting} cannot be read yet; {settings.canary_within} are accepted"
-            yield condition(incidents.EVENTS_SLOW, "error", title, seen, waiting)
+            yield condition(incidents.EVENTS_SLOW, severity="error", title=title, seen=seen, since=waiting)
         elif taken is None or now - taken > silent_for:
             seen = row["reason"] or "none was tried: is the sensor `canaries` on, and does it succeed?"
-            yield condition(incidents.EVENTS_SLOW, "error", f"no canary goes to topic {topic}", seen, taken or now)
+            title = f"no canary goes to topic {topic}"
+            yield condition(incidents.EVENTS_SLOW, severity="error", title=title, seen=seen, since=taken or now)
         missing = {name: row[name] for name in ("lost", "refused") if row[name]}
         if missing:
             counted = " and ".join(f"{count} {outcome}" for outcome, count in missing.items())
             title = f"{sum(missing.values())} canaries of topic {topic} did not arrive"
             severity: Severity = "critical" if "lost" in missing else "error"
             seen = f"{counted} of {row['canaries']} that were sent in an hour; the last: {row['reason']}"
-            yield condition(incidents.EVENTS_LOST, severity, title, seen, now)
+            yield condition(incidents.EVENTS_LOST, severity=severity, title=title, seen=seen, since=now)
+
+
+def _condition(
+    kind: Kind,
+    *,
+    of: str,
+    asset: str,
+    severity: Severity,
+    title: str,
+    seen: str,
+    since: datetime,
+    subject: str,
+    owner: str = OWNER,
+    patience: timedelta = timedelta(0),
+) -> Condition:
+    """What is wrong with a stream or a topic (``of``), and is looked at where an asset is."""
+    return Condition(
+        cause=f"{kind.name}:{of}",
+        kind=kind,
+        severity=severity,
+        owner=owner,
+        title=title,
+        seen=seen[:LONGEST_SEEN],
+        since=since,
+        path=f"/assets/{asset}",
+        asset=asset,
+        subject=subject,
+        patience=patience,
+    )
 
 
 def behind(held: Mapping[int, Held], position: Position | None) -> int:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import dagster as dg
 import polars as pl
@@ -62,6 +63,7 @@ def tick(
     watched: Watched,
     sinks: Sequence[AlertSink],
     cursor: int | None = None,
+    refused: Mapping[str, str] = MappingProxyType({}),
 ) -> Ticked:
     """Look at everything once, and tell what changed.
 
@@ -72,6 +74,7 @@ def tick(
         sinks: Where messages go.
         cursor: Up to which event the evaluations are known to say nothing new; what the lake has recorded counts
             where that is further.
+        refused: Why entries of the settings are no sinks, by their place there.
 
     Raises:
         Fenced: Another process reconciles at the same time.
@@ -84,7 +87,8 @@ def tick(
     standing = standing_incidents(lake)
     names = [sink.name for sink in sinks]
     states = _states(lake, names)
-    seen = look(platform, instance, watched, standing, states, max(known) if known else None, now)
+    unreached = {**refused, **deliveries.down(states)}
+    seen = look(platform, instance, watched, standing, unreached, max(known) if known else None, now)
     manner = Manner(
         reminder=platform.settings.alert_reminder,
         recovery_after=platform.settings.alert_recovery_after,

@@ -14,7 +14,9 @@ from platform_assets.bronze import landed_files, partner_files
 from platform_assets.feeds.feed import Feed
 from platform_assets.feeds.taking import Deliveries, Span, deliveries, undelivered
 from platform_assets.platform import Platform
-from platform_assets.quality.checks import Check, Verdict, bad_rows_check, whole_check
+from platform_assets.quality.check import Check, whole_check
+from platform_assets.quality.validity import bad_rows_check
+from platform_assets.quality.verdict import Verdict
 from platform_assets.silver import ad_spend, app_store_reports
 from platform_assets.table import Table
 from resources.landing import FileChanged

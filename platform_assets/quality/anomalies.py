@@ -14,8 +14,9 @@ from partitions import Window
 from platform_assets.ops import computations
 from platform_assets.platform import Platform
 from platform_assets.quality import profiles
-from platform_assets.quality.checks import EVER, Check, Verdict
+from platform_assets.quality.check import EVER, Check
 from platform_assets.quality.evaluations import Pillar
+from platform_assets.quality.verdict import Verdict
 from platform_assets.semantics.anomalies import NOT_JUDGED, VERDICTS, Anomalies, judged, shifts
 from platform_assets.table import Table, Watch
 

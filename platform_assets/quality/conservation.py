@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, datetime
+from functools import partial
 
 import polars as pl
 from deltalake import DeltaTable
@@ -32,33 +33,20 @@ from platform_assets.gold import (
 from platform_assets.gold.order_numbers import OrderNumber
 from platform_assets.ops import computations
 from platform_assets.platform import Platform
+from platform_assets.quality.check import Check
+from platform_assets.quality.verdict import Finding, Verdict
 from platform_assets.restatement import stale_hours
 from platform_assets.semantics.activity import is_activity
 from platform_assets.semantics.events import is_of_people
 from platform_assets.silver import activity_hours, events, row_changes, touched_hours
 from platform_assets.silver import orders as standing_orders
 from platform_assets.table import Table
-from resources.lake import Lake, VersionGone, changes
+from resources.lake import Lake, VersionGone, changes, reached_at
 
 _COMPUTATIONS = 5
 """How many of a day's last computations are looked at: the one that made what is there is among them."""
-_COMMITS = 20
-"""How many commits one of two tables that are brought up to date together may be ahead."""
 _WHOLE = 1e-9
 """How far from one the parts of an order may add up to: floats."""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What a comparison found.
-
-    Attributes:
-        description: What was seen, for people.
-        off: A row for each thing that differs; empty where all is well.
-    """
-
-    description: str
-    off: pl.DataFrame
 
 
 Comparison = Callable[[Platform, Window | None], Finding]
@@ -80,6 +68,19 @@ class Conservation:
     name: str
     says: str
     compare: Comparison
+
+
+def conserves(conservation: Conservation, platform: Platform, _table: Table, window: Window) -> Verdict:
+    """Whether a window has of the layer above what it must have by definition."""
+    return Verdict.of_finding(conservation.compare(platform, window), "differences")
+
+
+def conservation_check(conservation: Conservation, *, blocking: bool) -> Check:
+    """The check that a table has of the layer above what it must have by definition."""
+    judge = partial(conserves, conservation)
+    return Check(
+        conservation.table, conservation.name, judge, conservation.says, blocking=blocking, pillar="consistency"
+    )
 
 
 def hours_of_silver(
@@ -336,7 +337,7 @@ CONSERVATIONS: tuple[Conservation, ...] = (
         lambda platform, _window: orders_sold(platform),
     ),
 )
-"""Every table that has something of the layer above by definition, but for those that `quality.checks` has beside it:
+"""Every table that has something of the layer above by definition, but for those that `quality.records_told` has:
 the outcomes of records. `gold/person_days` has persons, whose identity is another by the time that it is asked."""
 
 
@@ -410,16 +411,10 @@ def _not_as_computed(
 
 
 def _at_progress(lake: Lake, table: Table, app: str, level: int) -> DeltaTable | None:
-    """A table as it was when it had taken in some version of another; None where it has no such version at hand."""
-    newest = lake.open(table)
-    for version in range(newest.version(), max(-1, newest.version() - _COMMITS), -1):
-        try:
-            handle = lake.open(table, version)
-        except VersionGone:
-            return None
-        progress = handle.transaction_version(app) or 0
-        if progress == level:
-            return handle
-        if progress < level:
-            return None
-    return None
+    """A table as it was last with some version of another taken in; None where it has no such version at hand."""
+    try:
+        beyond = reached_at(lake, table, app, level + 1)
+        handle = lake.open(table, None if beyond is None else beyond.version - 1)
+    except VersionGone:
+        return None
+    return handle if (handle.transaction_version(app) or 0) == level else None

@@ -22,7 +22,8 @@ from platform_assets.bronze import dead_letters
 from platform_assets.gold import live_metrics
 from platform_assets.ops.canaries import OUTCOMES, TABLE
 from platform_assets.platform import Platform
-from platform_assets.quality.checks import Check, Verdict
+from platform_assets.quality.check import Check
+from platform_assets.quality.verdict import Verdict
 from platform_assets.semantics.events import CANARY, is_canary
 from platform_assets.silver import events, quarantine
 from platform_assets.streams import epochs

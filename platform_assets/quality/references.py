@@ -2,14 +2,37 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import dagster as dg
 import polars as pl
 
+from partitions import Window
 from platform_assets.platform import Platform
-from platform_assets.quality.conservation import Finding
+from platform_assets.quality.check import Check, rows_of
+from platform_assets.quality.verdict import SHOWN, Finding, Verdict
 from platform_assets.table import Reference, Table
 from resources.lake import disk_usage
 
-_SHOWN = 10
+
+def keeps_references(platform: Platform, table: Table, window: Window) -> Verdict:
+    """Whether the rows that those of a window name in other tables are there."""
+    finding = orphans(platform, table, rows_of(platform, table, window))
+    return replace(Verdict.of_finding(finding, "values"), rows_failed=int(finding.off["rows"].sum()))
+
+
+def references_check(table: Table) -> Check:
+    """The check that warns of rows that refer to nothing: what they name may only be late."""
+    there = "; ".join(reference.text for reference in table.references)
+    return Check(
+        table,
+        "references",
+        keeps_references,
+        f"What rows name is there: {there}.",
+        severity=dg.AssetCheckSeverity.WARN,
+        one_by_one=any(reference.share for reference in table.references),
+        pillar="consistency",
+    )
 
 
 def orphans(platform: Platform, table: Table, rows: pl.LazyFrame) -> Finding:
@@ -36,7 +59,7 @@ def orphans(platform: Platform, table: Table, rows: pl.LazyFrame) -> Finding:
         count = int(found["rows"].sum())
         told.append(f"{reference.text}: {count} of {total} rows refer to nothing")
         if count > reference.share * total:
-            off.append(found.head(_SHOWN))
+            off.append(found.head(SHOWN))
     schema = {"reference": pl.String(), "refers_to": pl.String(), "rows": pl.Int64()}
     return Finding("; ".join(told), pl.concat([pl.DataFrame(schema=schema), *off]))
 

@@ -12,6 +12,7 @@ import dagster as dg
 import polars as pl
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
+from sqlalchemy.exc import SQLAlchemyError
 
 from platform_assets.alerts.of_streams import reach_of, streams_of
 from platform_assets.alerts.rates import lately
@@ -86,7 +87,7 @@ class MachineMetrics(Collector):
         parts: dict[str, tuple[Callable[[], Iterator[Sample]], tuple[type[Exception], ...]]] = {
             "kafka": (self._of_kafka, (KafkaUnreachable, TopicMissing, OSError)),  # the lake says how far it is read
             "lake": (self._of_lake, (OSError,)),
-            "dagster": (self._of_dagster, (dg.DagsterError, OSError)),
+            "dagster": (self._of_dagster, (dg.DagsterError, SQLAlchemyError, OSError)),
         }
         for part, (read, failures) in parts.items():
             try:

@@ -16,7 +16,8 @@ from platform_assets.bronze import dead_letters, oltp_changes
 from platform_assets.changes.dimensions import DIMENSIONS
 from platform_assets.changes.following import Dimensions
 from platform_assets.gold import orders as order_entries
-from platform_assets.quality.checks import conserves_changes, whole_checks_of
+from platform_assets.quality.checks import whole_checks_of
+from platform_assets.quality.records_told import conserves_changes
 from platform_assets.silver import quarantine, row_changes, users
 from platform_assets.streams import epochs
 from platform_assets.table import Table

@@ -16,7 +16,7 @@ from platform_assets.definitions import build_defs
 from platform_assets.gold import active_users, live_metrics, person_days
 from platform_assets.ops import computations
 from platform_assets.platform import Platform
-from platform_assets.quality.checks import is_there
+from platform_assets.quality.freshness import is_there
 from platform_assets.silver import activity_hours, events, outcomes
 from platform_assets.tables import TABLES
 from resources.lake import Lake

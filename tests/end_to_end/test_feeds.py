@@ -14,7 +14,7 @@ from dagster import AssetCheckEvaluation
 
 from platform_assets.bronze import landed_files, partner_files
 from platform_assets.feeds.job import take_files
-from platform_assets.quality.checks import is_there
+from platform_assets.quality.freshness import is_there
 from platform_assets.silver import ad_spend, app_store_reports, quarantined_rows
 from sensors.landed_files import landed_files as landed_files_sensor
 from sensors.restatement import RANGE_END, RANGE_START

@@ -25,7 +25,9 @@ from local_stack.process import free_port
 from local_stack.registry import SchemaRegistry
 from partitions import Window
 from platform_assets.bronze import backend_logs, client_events, dead_letters, oltp_changes
-from platform_assets.quality.checks import conserves_changes, conserves_records, is_there, keeps_schemas
+from platform_assets.quality.freshness import is_there
+from platform_assets.quality.records_told import conserves_changes, conserves_records
+from platform_assets.quality.validity import keeps_schemas
 from platform_assets.silver import admissions, events, outcomes, quarantine, row_changes, users
 from platform_assets.streams import rebuilds
 from platform_assets.table import Table

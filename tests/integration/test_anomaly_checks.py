@@ -15,8 +15,9 @@ from platform_assets.alerts.watched import Watched
 from platform_assets.ops import computations
 from platform_assets.quality import profiles
 from platform_assets.quality.anomalies import anomaly_checks
-from platform_assets.quality.checks import Check, Verdict
+from platform_assets.quality.check import Check
 from platform_assets.quality.evaluations import new_evaluations
+from platform_assets.quality.verdict import Verdict
 from platform_assets.silver import events
 from platform_assets.tables import WATCHED
 from support.alerts import evaluate

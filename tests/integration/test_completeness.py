@@ -9,7 +9,8 @@ import pytest
 
 from partitions import Window
 from platform_assets.platform import Platform
-from platform_assets.quality.checks import Verdict, is_complete
+from platform_assets.quality.completeness import is_complete
+from platform_assets.quality.verdict import Verdict
 from platform_assets.silver import events
 from resources.settings import Settings
 from support.lakes import drain, new_lake

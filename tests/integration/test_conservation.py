@@ -26,7 +26,9 @@ from platform_assets.gold import (
     sessions,
 )
 from platform_assets.platform import Platform
-from platform_assets.quality.checks import EVER, Check, Verdict, checks_of, judge_each, whole_checks_of
+from platform_assets.quality.check import EVER, Check, judge_each
+from platform_assets.quality.checks import checks_of, whole_checks_of
+from platform_assets.quality.verdict import Verdict
 from platform_assets.silver import activity_hours, events, outcomes, products, touched_hours
 from platform_assets.silver import orders as standing_orders
 from platform_assets.silver.judgement import judge

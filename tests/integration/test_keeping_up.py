@@ -9,12 +9,15 @@ import polars as pl
 import pytest
 
 from platform_assets.followed import ANSWERED, Followed
+from platform_assets.maintenance import trim_log
 from platform_assets.platform import Platform
-from platform_assets.quality.checks import Verdict, whole_checks_of
+from platform_assets.quality.checks import whole_checks_of
+from platform_assets.quality.verdict import Verdict
 from platform_assets.silver import touched_hours
 from platform_assets.table import Table
 from resources.lake import Lake, Writer, changed_since
 from resources.settings import Settings
+from support.lakes import age_log
 
 PAIRS = [(followed, table) for followed in ANSWERED for table in followed.followers if table.partitions is None]
 
@@ -52,6 +55,19 @@ def test_a_table_is_late_once_what_changed_was_left_for_too_long(
     writer.progress(followed.app)
     writer.record({followed.app: version})
     assert judged(lake, table, too_late).passed
+
+
+@pytest.mark.parametrize(("followed", "table"), PAIRS, ids=[table.name for _, table in PAIRS])
+def test_a_table_stays_late_through_quiet_hours(tmp_path: Path, followed: Followed, table: Table) -> None:
+    """Nothing changes above for hours, and its log is trimmed up to a commit that changes no row, as of compaction."""
+    lake = Lake(str(tmp_path / "lake"))
+    for made in (followed.table, *followed.followers):
+        lake.create(made)
+    change(lake, followed.table)
+    lake.open(followed.table).alter.set_table_properties({"delta.checkpointInterval": "50"})
+    age_log(lake, followed.table)
+    trim_log(lake, followed.table)
+    assert not judged(lake, table, table.service_level + timedelta(minutes=1)).passed
 
 
 def test_moving_rows_between_files_is_no_change(lake: Lake) -> None:

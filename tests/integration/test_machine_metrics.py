@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import replace
@@ -179,6 +180,25 @@ def test_a_lake_without_tables_and_a_wrong_address_of_alerts_hide_nothing_else(
         "dagster": 1,
     }
     assert ("headwater_asset_age_seconds", ("gold/revenue",)) in found
+
+
+def test_a_database_of_dagster_that_does_not_open_hides_nothing_else(
+    platform: Platform, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "dagster"
+    home.mkdir()
+    shutil.copyfile(ROOT / "dagster.yaml", home / "dagster.yaml")
+    monkeypatch.setenv("DAGSTER_HOME", str(home))
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        for database in home.rglob("*.db"):
+            database.unlink()
+            database.mkdir()
+        found = scraped(platform, instance)
+    assert {part: found["headwater_part_up", (part,)] for part in ("kafka", "lake", "dagster")} == {
+        "kafka": 1,
+        "lake": 1,
+        "dagster": 0,
+    }
 
 
 def test_the_dashboard_asks_for_metrics_and_labels_that_there_are() -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +26,9 @@ from platform_assets.platform import Platform
 from platform_assets.refusal import RebuildRefused
 from platform_assets.silver import events, touched_hours
 from platform_assets.streams.rebuilds import rebuild_events, rebuild_outcomes
-from resources.lake import LOG_RETENTION_HOURS, Lake, VersionGone, changes
+from resources.lake import Lake, VersionGone, changes
 from resources.settings import Settings
-from support.lakes import assert_conserved, drain, rebuild_silver, stream_settings
+from support.lakes import age_log, assert_conserved, drain, rebuild_silver, stream_settings
 from support.records import TOPIC, at, event, record, source
 
 WEEK = timedelta(days=7)
@@ -78,9 +77,7 @@ HELD = source([record(0, n, m, event(f"e{n}", m, m)) for n, m in enumerate(MINUT
 
 def quiet_hours(lake: Lake, *, compaction: bool) -> None:
     """The log's entries age, and the scheduled maintenance comes."""
-    then = (datetime.now(UTC) - timedelta(hours=LOG_RETENTION_HOURS + 1)).timestamp()
-    for entry in (Path(lake.uri(events.TABLE)) / "_delta_log").iterdir():
-        os.utime(entry, (then, then))
+    age_log(lake, events.TABLE)
     if compaction:
         compact(lake, events.TABLE)
     trim_log(lake, events.TABLE)

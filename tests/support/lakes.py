@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -26,7 +27,7 @@ from platform_assets.streams.judging import Judging
 from platform_assets.streams.micro_batches import MicroBatches
 from platform_assets.streams.stream import EVENT_STREAMS
 from platform_assets.table import Table
-from resources.lake import Lake
+from resources.lake import LOG_RETENTION_HOURS, Lake
 from resources.records import RecordSource
 from resources.schemas import NoRegistry
 from resources.settings import Settings
@@ -74,6 +75,13 @@ def drain(lake: Lake, source: RecordSource, settings: Settings | None = None) ->
     while batches.step() is not None:
         pass
     return batches
+
+
+def age_log(lake: Lake, table: Table) -> None:
+    """Let the entries of a table's log be older than they are kept behind a checkpoint."""
+    then = (datetime.now(UTC) - timedelta(hours=LOG_RETENTION_HOURS + 1)).timestamp()
+    for entry in (Path(lake.uri(table)) / "_delta_log").iterdir():
+        os.utime(entry, (then, then))
 
 
 def rebuild_silver(lake: Lake, window: Window, allowed_lateness: timedelta = ALLOWED_LATENESS) -> None:
