@@ -31,9 +31,10 @@ from platform_assets.streams.followers import Followers, SilverStep
 from platform_assets.streams.micro_batches import MicroBatches
 from platform_assets.table import Table
 from platform_assets.tables import create_tables
+from resources.delta_log import Change
 from resources.events import decode
 from resources.kafka import KafkaSource
-from resources.lake import Change, Lake, Writer
+from resources.lake import Lake, Writer
 from resources.records import Position
 from resources.schemas import NoRegistry
 from resources.settings import Settings

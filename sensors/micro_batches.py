@@ -15,7 +15,8 @@ from platform_assets.silver import admissions
 from platform_assets.streams import epochs
 from platform_assets.streams.advance import POSITION_TAG, advance, advance_changes
 from platform_assets.streams.stream import EVENT_STREAMS, OLTP_CHANGES, REFUSALS, Stream
-from resources.lake import Lake, changed_since
+from resources.delta_log import changed_since
+from resources.lake import Lake
 from resources.records import Held, Position, RecordSource, check_continuity
 from sensors.runs import ALIVE
 

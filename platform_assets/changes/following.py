@@ -15,7 +15,8 @@ from platform_assets.changes.judgement import bucket_of, typed
 from platform_assets.platform import Platform
 from platform_assets.silver import row_changes
 from platform_assets.streams.epochs import WATERMARK_APP
-from resources.lake import Lake, VersionGone, Writer, changes, retrying
+from resources.delta_log import changes
+from resources.lake import Lake, VersionGone, Writer, retrying
 
 
 @dataclass(frozen=True)

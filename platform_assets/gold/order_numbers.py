@@ -24,7 +24,8 @@ from platform_assets.semantics.engines import Frame, lazy
 from platform_assets.semantics.identity import PERSONS, joined
 from platform_assets.silver import persons, users
 from platform_assets.table import Table
-from resources.lake import Lake, files_of, retrying
+from resources.delta_log import files_of
+from resources.lake import Lake, retrying
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,8 @@ from platform_assets.semantics.lateness import share_still_expected
 from platform_assets.semantics.watermark import PERSON_FINAL_AFTER, is_closed, is_final, is_person_final
 from platform_assets.silver import dimension_changes, events, outcomes, persons, touched_hours
 from platform_assets.table import TIMESTAMP, Column, Table
-from resources.lake import STATS_PRECISION, VersionGone, Writer, files_of, retrying
+from resources.delta_log import files_of
+from resources.lake import STATS_PRECISION, VersionGone, Writer, retrying
 
 TABLE = Table(
     name="gold/published_numbers",

@@ -41,7 +41,8 @@ from platform_assets.semantics.events import is_of_people
 from platform_assets.silver import activity_hours, events, row_changes, touched_hours
 from platform_assets.silver import orders as standing_orders
 from platform_assets.table import Table
-from resources.lake import Lake, VersionGone, changes, reached_at
+from resources.delta_log import changes, reached_at
+from resources.lake import Lake, VersionGone
 
 _COMPUTATIONS = 5
 """How many of a day's last computations are looked at: the one that made what is there is among them."""

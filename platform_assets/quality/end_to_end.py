@@ -29,10 +29,11 @@ from platform_assets.silver import events, quarantine
 from platform_assets.streams import epochs
 from platform_assets.streams.stream import EVENT_STREAMS
 from platform_assets.table import Table
+from resources.delta_log import reached_at
 from resources.envelope import WireEvent
 from resources.kafka import KafkaUnreachable
 from resources.kafka_sink import NotProduced, produce
-from resources.lake import Lake, VersionGone, reached_at, retrying
+from resources.lake import Lake, VersionGone, retrying
 from resources.records import COORDINATES as PLACE
 from resources.records import Position, TopicMissing, progress_app
 

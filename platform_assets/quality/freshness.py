@@ -16,7 +16,7 @@ from platform_assets.silver import touched_hours
 from platform_assets.streams import epochs
 from platform_assets.streams.stream import EVENT_STREAMS
 from platform_assets.table import Table
-from resources.lake import changed_since
+from resources.delta_log import changed_since
 
 _HOUR = timedelta(hours=1)
 

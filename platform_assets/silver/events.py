@@ -12,7 +12,8 @@ from platform_assets.bronze.records import COORDINATES, INGESTED_AT
 from platform_assets.semantics.arrivals import ARRIVAL_ORDER, DUPLICATE_KEY, FirstArrivals, first_arrivals
 from platform_assets.semantics.privacy import protected_texts
 from platform_assets.table import TIMESTAMP, Column, Table, Watch
-from resources.lake import Lake, files_near
+from resources.delta_log import files_near
+from resources.lake import Lake
 from resources.records import sql_coordinates
 
 TABLE = Table(

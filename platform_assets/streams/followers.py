@@ -18,7 +18,8 @@ from platform_assets.gold import live_metrics
 from platform_assets.silver import admissions, events, outcomes, touched_hours
 from platform_assets.silver.outcomes import Tallies, tally
 from platform_assets.streams.judging import Judging
-from resources.lake import Change, Lake, Writer, changes
+from resources.delta_log import Change, changes
+from resources.lake import Lake, Writer
 from resources.records import RECORD_SCHEMA, in_ranges
 
 TopicPartition = tuple[str, int, int]

@@ -21,7 +21,8 @@ from platform_assets.streams.followers import Followers, SilverStep
 from platform_assets.streams.judging import rules_of
 from platform_assets.streams.stream import EVENT_STREAMS
 from platform_assets.streams.topic_writer import Inlet, StreamWriter
-from resources.lake import Change, Lake, Writer, retrying
+from resources.delta_log import Change
+from resources.lake import Lake, Writer, retrying
 from resources.records import Batch, RecordSource, sql_coordinates
 from resources.settings import Settings
 

@@ -32,7 +32,8 @@ from platform_assets.streams.rebuilds import (
     rebuild_quarantine,
 )
 from platform_assets.table import Table
-from resources.lake import Fenced, Lake, Writer, files_near
+from resources.delta_log import files_near
+from resources.lake import Fenced, Lake, Writer
 from resources.records import FrameSource
 from support.lakes import (
     ALLOWED_LATENESS,

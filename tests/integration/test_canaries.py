@@ -21,7 +21,8 @@ from platform_assets.silver import events, touched_hours
 from platform_assets.streams import epochs
 from platform_assets.streams.micro_batches import MicroBatches
 from platform_assets.tables import create_tables
-from resources.lake import Lake, reached_at
+from resources.delta_log import reached_at
+from resources.lake import Lake
 from sensors.canaries import canaries as sensor
 
 

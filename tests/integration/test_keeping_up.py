@@ -15,7 +15,8 @@ from platform_assets.quality.checks import whole_checks_of
 from platform_assets.quality.verdict import Verdict
 from platform_assets.silver import touched_hours
 from platform_assets.table import Table
-from resources.lake import Lake, Writer, changed_since
+from resources.delta_log import changed_since
+from resources.lake import Lake, Writer
 from resources.settings import Settings
 from support.lakes import age_log
 

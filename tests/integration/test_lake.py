@@ -12,7 +12,8 @@ from deltalake.exceptions import CommitFailedError, DeltaError
 
 from partitions import Window
 from platform_assets.table import TIMESTAMP, Column, Table, contract, data_dictionary
-from resources.lake import ConflictNotResolved, Fenced, Lake, SchemaMismatch, Writer, changes, files_near, retrying
+from resources.delta_log import changes, files_near
+from resources.lake import ConflictNotResolved, Fenced, Lake, SchemaMismatch, Writer, retrying
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)

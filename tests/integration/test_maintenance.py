@@ -26,7 +26,8 @@ from platform_assets.platform import Platform
 from platform_assets.refusal import RebuildRefused
 from platform_assets.silver import events, touched_hours
 from platform_assets.streams.rebuilds import rebuild_events, rebuild_outcomes
-from resources.lake import Lake, VersionGone, changes
+from resources.delta_log import changes
+from resources.lake import Lake, VersionGone
 from resources.settings import Settings
 from support.lakes import age_log, assert_conserved, drain, rebuild_silver, stream_settings
 from support.records import TOPIC, at, event, record, source
