@@ -43,7 +43,7 @@ def shell(catalog: Catalog, console: Console, read: Callable[[str], str] = input
                 return 0
             if not statement.rstrip(";").strip():
                 lines = []
-            elif statement.startswith(".") or statement.endswith(";"):
+            elif statement.startswith(".") or _is_whole(statement):
                 lines = []
                 respond(catalog, console, statement)
         except EOFError:
@@ -76,6 +76,11 @@ def respond(catalog: Catalog, console: Console, asked: str) -> int:
         console.print(f"[red]{escape(str(error))}[/]", highlight=False)
         return 1
     return int(any(_answer(catalog, console, statement) for statement in statements))
+
+
+def _is_whole(statement: str) -> bool:
+    """Whether a statement ends with a semicolon that is part of no text, name or comment."""
+    return statement.endswith(";") and duckdb.tokenize(statement)[-1][1] == duckdb.token_type.operator
 
 
 def _answer(catalog: Catalog, console: Console, statement: str) -> int:

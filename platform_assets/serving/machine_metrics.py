@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 
 import dagster as dg
 import polars as pl
+from deltalake.exceptions import DeltaError
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 from sqlalchemy.exc import SQLAlchemyError
@@ -49,6 +50,7 @@ METRICS: dict[str, tuple[str, tuple[str, ...]]] = {
 _RUNS_OF = timedelta(days=1)
 _MOST_RUNS = 2_000
 _ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
+_LAKE_FAILS = (DeltaError, pl.exceptions.PolarsError, OSError)
 _STATE = {"PASS": 0, "WARN": 1, "FAIL": 2}
 
 Sample = tuple[str, tuple[str, ...], float]
@@ -85,8 +87,8 @@ class MachineMetrics(Collector):
         """What is so now."""
         samples: list[Sample] = []
         parts: dict[str, tuple[Callable[[], Iterator[Sample]], tuple[type[Exception], ...]]] = {
-            "kafka": (self._of_kafka, (KafkaUnreachable, TopicMissing, OSError)),  # the lake says how far it is read
-            "lake": (self._of_lake, (OSError,)),
+            "kafka": (self._of_kafka, (KafkaUnreachable, TopicMissing, *_LAKE_FAILS)),  # the lake: how far it is read
+            "lake": (self._of_lake, _LAKE_FAILS),
             "dagster": (self._of_dagster, (dg.DagsterError, SQLAlchemyError, OSError)),
         }
         for part, (read, failures) in parts.items():

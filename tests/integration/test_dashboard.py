@@ -206,6 +206,8 @@ def test_days_may_be_chosen_one_by_one() -> None:
     two = int(figures(test)["Orders ◐"].replace(",", ""))
     one = int(figures(shown("revenue", period="From – to", days=[str(last), str(last)]))["Orders ◐"].replace(",", ""))
     assert 0 < one < two
+    [box] = shown("revenue", period="From – to", days=[str(last), str(last - timedelta(days=1))]).info
+    assert "choose the earlier day first" in box.value
 
 
 @pytest.mark.usefixtures("filled")

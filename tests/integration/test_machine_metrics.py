@@ -201,6 +201,12 @@ def test_a_database_of_dagster_that_does_not_open_hides_nothing_else(
     }
 
 
+def test_a_damaged_table_hides_nothing_but_the_lake(platform: Platform, instance: dg.DagsterInstance) -> None:
+    (Path(platform.lake.url) / incidents.TABLE.name / "_delta_log" / f"{0:020}.json").write_text("{")
+    found = scraped(platform, instance)
+    assert [found["headwater_part_up", (part,)] for part in ("kafka", "lake", "dagster")] == [1, 0, 1]
+
+
 def test_the_dashboard_asks_for_metrics_and_labels_that_there_are() -> None:
     board = json.loads((ROOT / "docs" / "grafana" / "headwater.json").read_text())
     targets = [target for panel in board["panels"] for target in panel["targets"]]

@@ -71,6 +71,7 @@ def test_a_statement_goes_on_until_its_semicolon(catalog: Catalog) -> None:
     assert "│ 14" in talk(catalog, "SELECT persons * 2 AS n", "FROM gold.funnels_checkout", ";")
     assert "│ 14" not in talk(catalog, "SELECT persons * 2 AS n", "FROM gold.funnels_checkout")
     assert "│ 14" in talk(catalog, "FROM gold.twice;", ".quit", "never asked;")
+    assert "│ 15" in talk(catalog, "SELECT n + 1, 'ä; -- a text;", "'", "AS said -- a comment;", "FROM gold.twice;")
 
 
 def test_ctrl_c_drops_what_was_typed(catalog: Catalog) -> None:

@@ -27,7 +27,7 @@ def days(source: Source, default: str = "28d", longest: int | None = None) -> tu
         longest: The most days that can be chosen by a period.
 
     Raises:
-        Nothing: There are no numbers of any day.
+        Nothing: There are no numbers of any day, or the address has the days in the wrong order.
     """
     newest = questions.newest_day(source.catalog, active_users.TABLE)
     if newest is None:
@@ -62,7 +62,11 @@ def days(source: Source, default: str = "28d", longest: int | None = None) -> tu
         msg = "Choose the days to look at."
         raise Nothing(msg)
     choices.note("days", given, [str(day) for day in chosen_days], is_default=False)
-    return chosen_days[0], chosen_days[-1]
+    first, last = chosen_days[0], chosen_days[-1]
+    if last < first:
+        msg = f"{last} is before {first}: choose the earlier day first."
+        raise Nothing(msg)
+    return first, last
 
 
 def one_of(
