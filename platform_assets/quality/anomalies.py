@@ -149,7 +149,8 @@ def verdicts_of(platform: Platform, table: Table, measure: Measure, window: Wind
 def is_usual(measure: Measure) -> Callable[[Platform, Table, Window], Verdict]:
     """Whether the hours of a window are as those before say. An hour that cannot be told passes, and is told so.
 
-    Of a table without partitions those hours are judged that were profiled last.
+    Of a table without partitions those hours are judged that were profiled last. Hours that are judged together have no
+    numbers: those of one are not those of another.
     """
 
     def judge(platform: Platform, table: Table, window: Window) -> Verdict:
@@ -158,6 +159,7 @@ def is_usual(measure: Measure) -> Callable[[Platform, Table, Window], Verdict]:
         told = found.sort(pl.col("is_anomaly"), pl.col("score").abs(), descending=True, nulls_last=True)
         wrong = told.filter("is_anomaly")
         open_ones = found.filter(pl.col("reason").is_in(NOT_JUDGED))
+        is_one = window == EVER or window.end - window.start == _HOUR
         parts = [_in_words(row, measure) for row in wrong.head(_TOLD).iter_rows(named=True)]
         if wrong.height > _TOLD:
             parts.append(f"and {wrong.height - _TOLD} more")
@@ -174,7 +176,7 @@ def is_usual(measure: Measure) -> Callable[[Platform, Table, Window], Verdict]:
             description="; ".join(parts),
             is_told=not found.is_empty(),
             metadata={"hours": str(told.head(_SHOWN).to_dicts())},
-            **({} if found.is_empty() else told.select("observed", "least", "most").row(0, named=True)),
+            **(told.select("observed", "least", "most").row(0, named=True) if is_one and not found.is_empty() else {}),
             unit=measure.unit,
             sample=str(wrong.head(_TOLD).to_dicts()) if wrong.height else None,
         )

@@ -15,7 +15,7 @@ from platform_assets.alerts.watched import Watched
 from platform_assets.ops import computations
 from platform_assets.quality import profiles
 from platform_assets.quality.anomalies import anomaly_checks
-from platform_assets.quality.check import Check
+from platform_assets.quality.check import Check, judge_each
 from platform_assets.quality.evaluations import new_evaluations
 from platform_assets.quality.verdict import Verdict
 from platform_assets.silver import events
@@ -186,6 +186,17 @@ def test_an_hour_that_cannot_be_told_passes_and_says_why(run: Run) -> None:
     young = judge(run, "volume", last)
     assert young.passed
     assert "not enough history" in young.description
+
+
+def test_of_hours_that_are_judged_together_none_has_the_numbers_of_another(run: Run) -> None:
+    last, before, *_ = told_of(run, 20 * 24, {0: {"silver": 5_200}})
+    check = CHECKS["volume"]
+    alone = check.judged(run.platform, Window.of_hour(last))
+    assert (alone.passed, alone.observed) == (True, 5_200)
+    together = judge_each(run.platform, check, {f"{hour}": Window.of_hour(hour) for hour in (before, last)})
+    assert [(told.passed, told.is_told, told.observed, told.most) for told in together.values()] == [
+        (True, True, None, None)
+    ] * 2
 
 
 def test_a_gap_in_the_profiles_is_no_outage(run: Run) -> None:
