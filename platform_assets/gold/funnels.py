@@ -7,7 +7,7 @@ import polars as pl
 
 from platform_assets.gold import fact_events
 from platform_assets.gold.daily_numbers import DailyNumber, Reading, daily_table, days_of, published
-from platform_assets.gold.metric_columns import fact_columns, of_names
+from platform_assets.gold.metric_columns import fact_columns, of_names, told_together
 from platform_assets.gold.metric_files import Metric, MetricFileError
 from platform_assets.semantics.breakdowns import OTHER
 from platform_assets.semantics.calendar import bucket_of, starts
@@ -31,7 +31,7 @@ def table(metric: Metric) -> Table:
             Column(
                 "breakdown",
                 pl.String(),
-                "The value that the funnel is told by; several, joined by ` / `; null where the events have none.",
+                "The value that it is told by; several, joined by ` / `, one that lacks `$none`; null without any.",
                 nullable=True,
             ),
             Column("step", pl.Int64(), "Number of the step.", minimum=1),
@@ -86,10 +86,10 @@ def rows(reading: Reading, funnel: Funnel) -> pl.DataFrame:
     counted = furthest(begun, ["person_id", *funnel.breakdown_columns, "bucket"], dropped=funnel.dropped)
     told = summary(counted, funnel, by=["bucket"])
     values = [pl.col(column) for column in funnel.breakdown_columns]
-    value = pl.concat_str(values, separator=" / ", ignore_nulls=True) if values else pl.lit(None, pl.String)
-    is_none = pl.all_horizontal(v.is_null() for v in values) if values else pl.lit(value=True)
-    is_other = pl.all_horizontal((v == OTHER).fill_null(value=False) for v in values) if values else pl.lit(value=False)
-    breakdown = pl.when(is_other).then(pl.lit(OTHER)).when(~is_none).then(value)
+    breakdown = pl.lit(None, pl.String)
+    if values:
+        is_other = pl.all_horizontal((value == OTHER).fill_null(value=False) for value in values)
+        breakdown = pl.when(is_other).then(pl.lit(OTHER)).otherwise(told_together(values))
     return told.with_columns(day=starts(pl.col("bucket"), "day"), breakdown=breakdown).drop(
         "bucket", *funnel.breakdown_columns
     )

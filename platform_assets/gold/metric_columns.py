@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import narwhals as nw
+import polars as pl
 
 from platform_assets.gold import fact_events
 from platform_assets.gold.metric_files import Metric, MetricFileError
@@ -32,6 +33,27 @@ def fact_columns(metric: Metric, references: Iterable[str]) -> tuple[str, ...]:
             raise MetricFileError(msg)
         found.add(column)
     return tuple(sorted(found))
+
+
+NO_VALUE = "$none"
+"""What stands for a value that is missing, among several."""
+
+
+def told_together(values: Sequence[pl.Expr]) -> pl.Expr:
+    """The values of a breakdown as one text, the same for the same values only; null where all are missing.
+
+    One value is itself. Several are joined by ` / `, a missing one as `NO_VALUE`: so ``%`` and ``/`` in them are
+    percent-encoded, and a value that reads like a missing one has its first sign so.
+    """
+    if len(values) == 1:
+        return values[0]
+    parts = []
+    for value in values:
+        encoded = value.str.replace_all("%", "%25", literal=True).str.replace_all("/", "%2F", literal=True)
+        reads_like_none = encoded == NO_VALUE
+        parts.append(pl.when(reads_like_none).then(pl.lit(f"%24{NO_VALUE[1:]}")).otherwise(encoded).fill_null(NO_VALUE))
+    is_missing = pl.all_horizontal(value.is_null() for value in values)
+    return pl.when(~is_missing).then(pl.concat_str(parts, separator=" / "))
 
 
 def of_names(predicates: Sequence[EventPredicate]) -> nw.Expr | None:

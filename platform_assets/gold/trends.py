@@ -9,7 +9,7 @@ import polars as pl
 
 from platform_assets.gold import fact_events
 from platform_assets.gold.daily_numbers import LONGEST, DailyNumber, Reading, beginnings, daily_table, published
-from platform_assets.gold.metric_columns import fact_columns, of_names
+from platform_assets.gold.metric_columns import fact_columns, of_names, told_together
 from platform_assets.gold.metric_files import Metric, MetricFileError
 from platform_assets.semantics.breakdowns import OTHER
 from platform_assets.semantics.calendar import bucket_of, start_of
@@ -44,7 +44,7 @@ def table(metric: Metric, specification: Trend) -> Table:
             Column(
                 "breakdown",
                 pl.String(),
-                "The value that the series is split by; several, joined by ` / `; null where the events have none.",
+                "The value that it is split by; several, joined by ` / `, one that lacks `$none`; null without any.",
                 nullable=True,
             ),
             Column("name", pl.String(), "What the series is called."),
@@ -116,12 +116,12 @@ def rows(reading: Reading, specification: Trend) -> pl.DataFrame:
         return pl.DataFrame(schema=dtypes)
     told = pl.concat(found)
     names = dict(enumerate([spec.formula] if spec.formula is not None else [one.events.label for one in spec.series]))
-    values = pl.col("breakdown").list.drop_nulls().list.join(" / ")
-    has_value = pl.col("breakdown").list.drop_nulls().list.len() > 0
+    values = [pl.col("breakdown").list.get(at, null_on_oob=True) for at in range(len(spec.breakdowns))]
+    value = told_together(values) if values else pl.lit(None, pl.String)
     return told.select(
         day="starts",
         series="series",
-        breakdown=pl.when("is_other").then(pl.lit(OTHER)).when(has_value).then(values),
+        breakdown=pl.when("is_other").then(pl.lit(OTHER)).otherwise(value),
         name=pl.col("series").replace_strict(names, return_dtype=pl.String),
         value="value",
     )

@@ -12,7 +12,9 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
 from typing import Annotated, Any, Self
 
+import duckdb
 from annotated_types import Ge, Le
+from deltalake.exceptions import DeltaError
 from fastapi import Depends, FastAPI, HTTPException, Query, Request
 from fastapi.responses import JSONResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
@@ -155,9 +157,11 @@ def create_app(catalog: Catalog, publications: Sequence[Publication], settings: 
         responses=_PROBLEMS,
     )
 
-    @app.exception_handler(FileNotFoundError)
-    def not_there(_request: Request, error: FileNotFoundError) -> JSONResponse:
+    def not_there(_request: Request, error: Exception) -> JSONResponse:
         return JSONResponse({"detail": str(error)}, status_code=503)
+
+    for kind in (OSError, DeltaError, duckdb.IOException):
+        app.add_exception_handler(kind, not_there)
 
     @app.exception_handler(UnknownMetric)
     def unknown(_request: Request, error: UnknownMetric) -> JSONResponse:

@@ -178,6 +178,19 @@ def test_a_token_has_so_many_requests_a_minute(restated: Restated) -> None:
     assert told == [200, 200, 200, 429]
 
 
+def test_a_file_that_is_gone_is_a_problem_that_is_described(tmp_path: Path) -> None:
+    made = Restated.begin(tmp_path)
+    made.compute(START, 10, 20, 30, NOON)
+    made.publish()
+    with client(made.platform.lake) as api:
+        assert api.get(DAU, params=days()).status_code == 200
+    for file in (tmp_path / published_numbers.TABLE.name).rglob("*.parquet"):
+        file.unlink()
+    with client(made.platform.lake) as api:
+        answer = api.get(DAU, params=days())
+    assert (answer.status_code, list(answer.json())) == (503, ["detail"])
+
+
 def test_before_anything_was_published_it_says_so(tmp_path: Path) -> None:
     with client(Lake(str(tmp_path / "none"))) as api:
         answer = api.get(DAU, params=days())

@@ -10,6 +10,7 @@ import pytest
 from partitions import Window
 from platform_assets.gold import fact_events, published_numbers
 from platform_assets.gold.daily_numbers import DailyNumber
+from platform_assets.gold.metric_columns import NO_VALUE
 from platform_assets.gold.metric_files import MetricFileError, load
 from platform_assets.gold.metric_numbers import numbers
 from platform_assets.silver import activity_hours, identity_links, persons
@@ -216,7 +217,7 @@ def test_a_trend_by_a_property_tells_the_greatest_values_of_each_day_apart(run: 
     made = number(run, tmp_path, text)
     made.rebuild(run.platform, ALL)
     countries = run.lake.scan(fact_events.TABLE).filter(event_name="experiment_exposed").collect()["country"].unique()
-    ending = "" if countries.to_list() == [None] else f" / {countries.item()}"
+    ending = f" / {countries.fill_null(NO_VALUE).item()}"
     # 21 exposures to the new one, 20 to the old.
     told = rows(run, made, "day", "breakdown", "series", "value")
     assert sorted(told) == [(FIRST, "$other", 0, 20.0), (FIRST, f"new{ending}", 0, 21.0)]
