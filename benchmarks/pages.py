@@ -18,6 +18,7 @@ import polars as pl
 from benchmarks import report
 from benchmarks.gold_year import STEPS, fill
 from partitions import Window
+from platform_assets.gold.metric_numbers import own_metrics
 from platform_assets.semantics.funnels import Funnel
 from platform_assets.serving import metrics, questions
 from platform_assets.serving.catalog import Catalog
@@ -37,7 +38,7 @@ def asked(catalog: Catalog, now: datetime) -> dict[str, dict[str, Question]]:
     this_year = Window.of_days(year, last, settings.zone)
     of = {k: questions.metric_tables(catalog, k) for k in ("lifecycle", "retention", "funnels", "experiment_results")}
     checkout = of["funnels"]["checkout"]
-    specification = funnels.specification(checkout)
+    specification = funnels.specification(checkout, own_metrics().metrics)
     hour, passive = Window(now - timedelta(hours=1), now), settings.passive_events
     recent = [Window(now - timedelta(minutes=minutes), now) for minutes in (5, 30)]
     built = Funnel.model_validate({"steps": [{"event": name} for name in STEPS], "window": "7d"})

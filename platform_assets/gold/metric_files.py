@@ -13,6 +13,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -136,6 +137,16 @@ class WrongFile:
 def paths(folder: Path) -> list[Path]:
     """The files of a folder of metrics, by name."""
     return sorted(folder.glob("*.yaml"))
+
+
+def as_they_are(folder: Path = FOLDER) -> tuple[tuple[str, int, int], ...]:
+    """By what it is told that files of a folder came, changed or went: name, time of change (ns), bytes."""
+    found = []
+    for path in paths(folder):
+        with suppress(FileNotFoundError):  # it went just now
+            stat = path.stat()
+            found.append((path.name, stat.st_mtime_ns, stat.st_size))
+    return tuple(found)
 
 
 def load(folder: Path = FOLDER) -> tuple[Metric, ...]:

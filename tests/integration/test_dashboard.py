@@ -20,6 +20,7 @@ from streamlit.testing.v1 import AppTest
 from benchmarks.gold_year import declared, fill
 from partitions import Window
 from platform_assets.gold import active_users, published_numbers, sessions
+from platform_assets.gold.metric_files import FOLDER, as_they_are
 from platform_assets.semantics.funnels import Funnel
 from platform_assets.serving import questions
 from platform_assets.serving.dashboard import app, charts, funnels, health, layout, retention, revenue
@@ -191,7 +192,8 @@ def test_people_whom_there_are_none_of_are_not_forgotten() -> None:
 def test_a_funnel_told_by_platform_is_narrowed_to_one() -> None:
     last = datetime.now(UTC).date()
     table = questions.metric_tables(opened().catalog, "funnels")["checkout"]
-    found = questions.funnel(opened().catalog, table, funnels.specification(table), last - timedelta(days=27), last)
+    asked = funnels.specification(table, opened().metrics)
+    found = questions.funnel(opened().catalog, table, asked, last - timedelta(days=27), last)
     entered = found.filter(breakdown="ios", step=1)["persons"].item()
     test = shown("funnels", platform="ios")
     assert figures(test)["Entered ○"] == f"{entered:,}"
@@ -224,6 +226,18 @@ def test_revenue_of_a_country_is_a_part_of_all_and_of_two_things_at_once_is_refu
     assert 0 < orders(plan="pro") < orders()
     both = shown("revenue", country="DE", plan="pro")
     assert "set one of them to All" in both.info[0].value
+
+
+@pytest.mark.usefixtures("filled")
+def test_files_of_metrics_that_change_are_read_anew() -> None:
+    shown("funnels")
+    before = opened()
+    assert opened() is before
+    (path,) = FOLDER.glob("checkout.yaml")
+    path.touch()
+    shown("funnels")
+    assert opened() is not before
+    assert opened().files == as_they_are()
 
 
 @pytest.mark.usefixtures("elsewhere")

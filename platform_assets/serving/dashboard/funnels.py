@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 import streamlit as st
 
-from platform_assets.gold.metric_numbers import own_metrics
+from platform_assets.gold.metric_files import Metric
 from platform_assets.semantics.funnels import Funnel
 from platform_assets.serving import questions
 from platform_assets.serving.dashboard import charts, explorer, filters
@@ -39,7 +39,7 @@ def _body(source: Source) -> None:
         first, last = filters.days(source)
         table = offered[chosen]
         values = questions.breakdowns(source.catalog, table, first, last)
-        asked = specification(table)
+        asked = specification(table, source.metrics)
         dimension = told_by(asked)
         options = [*((_ALL, _EACH) if adds_up(asked) else (_EACH,)), *(values if dimension is None else ())]
         shown = filters.one_of("Break down", options, "of", named=lambda value: _SHOWN.get(value, value))
@@ -70,13 +70,17 @@ def _body(source: Source) -> None:
         _by_day(source, by_day, values if shown == _EACH else None)
 
 
-def specification(table: Table) -> Funnel:
+def specification(table: Table, metrics: Sequence[Metric]) -> Funnel:
     """The funnel that a table holds.
 
+    Args:
+        table: The table.
+        metrics: What the files of metrics say.
+
     Raises:
-        KeyError: No file of metrics declares it.
+        KeyError: None of them declares it.
     """
-    declared = ((metric.table_name, metric.specification) for metric in own_metrics().metrics)
+    declared = ((metric.table_name, metric.specification) for metric in metrics)
     return {name: said for name, said in declared if isinstance(said, Funnel)}[table.name]
 
 

@@ -8,6 +8,8 @@ from zoneinfo import ZoneInfo
 
 import streamlit as st
 
+from platform_assets.gold.metric_files import Metric, as_they_are
+from platform_assets.gold.metric_numbers import survey
 from platform_assets.serving.catalog import UNREADABLE, Catalog
 from platform_assets.tables import tables
 from resources.lake import Lake
@@ -24,10 +26,14 @@ class Source:
     Attributes:
         catalog: The tables.
         settings: Reporting timezone, passive events.
+        metrics: What the files of metrics say that are right.
+        files: Those files, as they were read.
     """
 
     catalog: Catalog
     settings: Settings
+    metrics: tuple[Metric, ...]
+    files: tuple[tuple[str, int, int], ...]
 
     @property
     def zone(self) -> ZoneInfo:
@@ -39,19 +45,22 @@ class Source:
         return datetime.now(UTC)
 
 
-@st.cache_resource(show_spinner=False)
+@st.cache_resource(show_spinner=False, validate=lambda source: source.files == as_they_are())
 def opened() -> Source:
     """The lake that the environment names, with its tables opened: the first page is as fast as the later ones.
+
+    It is opened anew where the files of metrics are others.
 
     Raises:
         NotReadable: The lake cannot be read where it is.
         pydantic.ValidationError: A setting is not what it should be.
     """
-    settings = Settings()
-    catalog = Catalog(Lake.from_settings(settings), tables(), held_bytes=HELD_BYTES)
+    settings, files = Settings(), as_they_are()
+    found = survey()
+    catalog = Catalog(Lake.from_settings(settings), tables(found.numbers), held_bytes=HELD_BYTES)
     for name in catalog.tables:
         try:
             catalog.handle(name)
         except UNREADABLE:
             continue  # the pages that need it say so, and no other
-    return Source(catalog, settings)
+    return Source(catalog, settings, found.metrics, files)
