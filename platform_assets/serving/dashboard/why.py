@@ -9,7 +9,7 @@ import polars as pl
 import streamlit as st
 
 from partitions import Window
-from platform_assets.gold.published_numbers import Explanation, finality, shown
+from platform_assets.gold.published_numbers import Explanation, finality, shown, signed
 from platform_assets.publication import slice_words
 from platform_assets.serving import metrics, questions
 from platform_assets.serving.dashboard import charts, choices, comparisons, filters
@@ -103,7 +103,7 @@ def table(told: Sequence[Explanation], now: Sequence[Explanation] | None = None)
                     if now is None
                     else {"known then": shown(last["value"]), "now": shown(values[of.window])}
                 ),
-                "change": "" if not moved else f"{'+' if moved > 0 else ''}{shown(moved)}",
+                "change": "" if not moved else signed(moved),
                 "because of": ", ".join(causes),
                 "how final": finality(last),
                 "times said": of.entries.height,
