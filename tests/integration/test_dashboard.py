@@ -408,6 +408,13 @@ def test_durations_have_two_units(seconds: float | None, told: str) -> None:
     assert layout.duration(seconds) == told
 
 
+def test_incidents_that_nobody_was_told_of_are_left_out() -> None:
+    changes = [("a", 1, "seen"), ("a", 2, "gone"), ("b", 1, "seen"), ("c", 1, "opened"), ("c", 2, "recovered")]
+    rows = pl.DataFrame(changes, schema=["incident_id", "revision", "change"], orient="row")
+    told = health.told_of(rows.with_columns(changed_at=pl.col("revision")))
+    assert told.select("incident_id", "change").rows() == [("c", "recovered")]
+
+
 def test_the_platforms_of_a_minute_stand_on_each_other() -> None:
     minute = datetime(2026, 3, 1, 12, tzinfo=UTC)
     frame = pl.DataFrame({"minute": [minute] * 2, "platform": ["ios", "web"], "events": [2, 3]})
