@@ -146,6 +146,7 @@ def _service_levels(source: Source) -> None:
     st.dataframe(
         found,
         hide_index=True,
+        placeholder="–",
         column_config={
             "week_name": "week",
             "asset": "table",

@@ -19,6 +19,7 @@ from platform_assets.serving.dashboard.source import Source
 _ORDINARY = frozenset({"first publication", "new events", "finality"})
 _CAUSES = ("late events", "identity merge", "dimension change", "definition change", "backfill")
 _DEFAULT = "active_users.dau"
+_CAUSES_WIDTH = 280
 
 
 def show() -> None:
@@ -56,7 +57,12 @@ def _body(source: Source) -> None:
         _one(source, told)
     with section("All windows"):
         now = None if known_by is None else _told(source, metric, sliced, window, None)
-        st.dataframe(table(told, now), hide_index=True, height=38 + 35 * min(12, len(told)))
+        st.dataframe(
+            table(told, now),
+            hide_index=True,
+            height=38 + 35 * min(12, len(told)),
+            column_config={"because of": st.column_config.TextColumn(width=_CAUSES_WIDTH)},
+        )
     with section("Restatements of all numbers", "Changes after publication, by the day that they were published on."):
         _restatements(source, known_by or source.now())
 
