@@ -12,9 +12,12 @@ from rich.table import Table as Shown
 from partitions import Window
 from platform_assets.gold import published_numbers
 from platform_assets.gold.metric_numbers import own_metrics
-from platform_assets.gold.published_numbers import as_known_at, explained, published_from, shown
+from platform_assets.gold.published_numbers import as_known_at, explained, published_from, shown, signed
 from platform_assets.platform import Platform
 from resources.settings import Settings
+
+_CAUSE = len("publication")
+"""The longest word of a cause: narrow terminals fold none."""
 
 
 def answer(
@@ -81,13 +84,13 @@ def _print(
     found = explained(platform, metric, window, slice)
     table = Shown(title=escape(metric))
     for heading in ("published", "value", "change", "because of", "final", "still expected", "definition"):
-        table.add_column(heading, overflow="fold")
+        table.add_column(heading, overflow="fold", min_width=_CAUSE if heading == "because of" else None)
     for row in found.steps.iter_rows(named=True):
         change, expected = row["change"], row["expected_late_share"]
         table.add_row(
             f"{row['published_at'].astimezone(zone):%Y-%m-%d %H:%M:%S}",
             shown(row["value"]),
-            "" if change is None else shown(change),
+            "" if change is None else signed(change),
             ", ".join(row["causes"]),
             published_numbers.finality(row),
             "" if expected is None else f"{expected:.1%}",

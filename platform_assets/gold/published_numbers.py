@@ -533,7 +533,7 @@ class Explanation:
             since = "since" if self.known_by is None else f"until {_at(self.known_by)}"
             return f"{told}, and has not changed {since}. {_finality(last)}"
         then = "now" if self.known_by is None else f"as known at {_at(self.known_by)}"
-        steps = "; ".join(f"{_signed(row['change'])} for {_why(row)} ({_at(row['published_at'])})" for row in moved)
+        steps = "; ".join(f"{_difference(row['change'])} for {_why(row)} ({_at(row['published_at'])})" for row in moved)
         return f"{told}, then {steps}: {shown(last['value'])} {then}. {_finality(last)}"
 
 
@@ -549,10 +549,15 @@ def shown(value: Decimal | None) -> str:
     return f"{value.normalize():,f}"
 
 
+def signed(change: Decimal) -> str:
+    """How much a published value moved, for people; with its sign."""
+    return f"{'+' if change > 0 else ''}{shown(change)}"
+
+
 def in_words(row: Mapping[str, Any], zone: ZoneInfo) -> str:
     """A row of the table in words: which number changed, by how much, and why; days are the zone's."""
     name = _name(row["metric"], Window(row["window_start"], row["window_end"]), row["slice"], zone)
-    return f"{name}: {_signed(row['change'])} to {shown(row['value'])} for {_why(row)} ({_at(row['published_at'])})"
+    return f"{name}: {_difference(row['change'])} to {shown(row['value'])} for {_why(row)} ({_at(row['published_at'])})"
 
 
 def finality(row: Mapping[str, Any]) -> str:
@@ -568,10 +573,10 @@ def _why(row: Mapping[str, Any]) -> str:
     return " and ".join(row["causes"])
 
 
-def _signed(change: Decimal | None) -> str:
+def _difference(change: Decimal | None) -> str:
     if change is None:
         return "came or went"
-    return "no difference" if change == 0 else f"{'+' if change > 0 else '-'}{shown(abs(change))}"
+    return "no difference" if change == 0 else signed(change)
 
 
 def _at(instant: datetime) -> str:

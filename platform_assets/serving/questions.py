@@ -577,12 +577,12 @@ def refusals(catalog: Catalog, first: date, last: date) -> pl.DataFrame:
 
 def computed(catalog: Catalog) -> pl.DataFrame:
     """When each table that is rebuilt was computed last: ``table``, ``computed_at``, ``newest_window`` (the end of the
-    newest window computed), ``watermark`` of then.
+    newest window computed), ``watermark`` of then. A table that was only sorted, by `maintain`, was not computed.
     """
     query = """
         SELECT "table", max(computed_at) AS computed_at, max(window_end) AS newest_window,
             arg_max(watermark, computed_at) AS watermark
-        FROM ops.computations GROUP BY ALL ORDER BY "table\""""
+        FROM ops.computations WHERE upstream <> "table" GROUP BY ALL ORDER BY "table\""""
     return catalog.sql(query)
 
 

@@ -23,7 +23,7 @@ from platform_assets.gold import active_users, published_numbers, sessions
 from platform_assets.gold.metric_files import FOLDER, as_they_are
 from platform_assets.semantics.funnels import Funnel
 from platform_assets.serving import questions
-from platform_assets.serving.dashboard import app, charts, funnels, health, layout, retention, revenue
+from platform_assets.serving.dashboard import app, charts, experiments, funnels, health, layout, retention, revenue
 from platform_assets.serving.dashboard.source import opened
 from platform_assets.tables import create_tables
 from resources.lake import Lake
@@ -418,10 +418,59 @@ def test_instants_are_drawn_by_the_clock_of_the_reporting_timezone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "told"), [(None, "–"), (9.4, "9 s"), (75, "1 min 15 s"), (3600, "1 h 0 min"), (90_000, "1 d 1 h")]
+    ("seconds", "told"),
+    [
+        (None, "–"),
+        (9.4, "9 s"),
+        (75, "1 min 15 s"),
+        (3600, "1 h"),
+        (599, "9 min 59 s"),
+        (601, "10 min"),
+        (90_000, "1 d 1 h"),
+    ],
 )
 def test_durations_have_two_units(seconds: float | None, told: str) -> None:
     assert layout.duration(seconds) == told
+
+
+def test_incidents_that_nobody_was_told_of_are_left_out() -> None:
+    changes = [("a", 1, "seen"), ("a", 2, "gone"), ("b", 1, "seen"), ("c", 1, "opened"), ("c", 2, "recovered")]
+    rows = pl.DataFrame(changes, schema=["incident_id", "revision", "change"], orient="row")
+    told = health.told_of(rows.with_columns(changed_at=pl.col("revision")))
+    assert told.select("incident_id", "change").rows() == [("c", "recovered")]
+
+
+@pytest.mark.parametrize(("p_value", "told"), [(None, "–"), (0.0, "< 0.0001"), (0.00012, "0.0001"), (0.694, "0.6940")])
+def test_a_p_value_is_never_nought(p_value: float | None, told: str) -> None:
+    assert experiments.probability(p_value) == told
+
+
+@pytest.mark.parametrize(
+    ("names", "columns"),
+    [
+        (("sales", "refunds"), 2),
+        (("android", "ios", "web", "not known"), 4),
+        (("new", "returning", "resurrecting", "dormant"), 2),
+        (("Apr 2026", "May 2026", "Jun 2026", "Jul 2026", "earlier"), 3),
+        (("experiment_exposed, by everybody", "another one that is as long"), 1),
+    ],
+)
+def test_a_legend_fits_a_phone_without_a_name_left_over(names: tuple[str, ...], columns: int) -> None:
+    told = charts.legend(names)
+    assert told is not None
+    assert told["columns"] == columns
+
+
+@pytest.mark.usefixtures("filled")
+def test_a_platform_of_which_nothing_came_is_named() -> None:
+    said = [info.value for info in shown("now", platform="fridge").info]
+    assert said == ["No event happened on fridge in this time: look further back, or at all platforms."] * 2
+
+
+def test_a_legend_names_what_is_drawn_and_nothing_else() -> None:
+    told = charts.legend(("late events", "identity merge", "backfill"), ["identity merge"])
+    assert told is not None
+    assert told["values"] == ["identity merge"]
 
 
 def test_the_platforms_of_a_minute_stand_on_each_other() -> None:

@@ -61,6 +61,13 @@ def catalog(lake: Lake) -> Iterator[Catalog]:
         yield opened
 
 
+def test_a_table_that_was_only_sorted_was_not_computed(lake: Lake, catalog: Catalog) -> None:
+    made = {"table": "silver/activity_hours", "upstream": "silver/events", "computed_at": NOON}
+    sorted_in_place = {"table": "silver/events", "upstream": "silver/events", "computed_at": NOON + timedelta(hours=1)}
+    lake.append(computations.TABLE, filled(computations.TABLE, [made, sorted_in_place]))
+    assert questions.computed(catalog).select("table", "computed_at").rows() == [("silver/activity_hours", NOON)]
+
+
 def test_events_by_minute_are_summed_and_those_taken_back_are_gone(lake: Lake, catalog: Catalog) -> None:
     told = [(0, "web", 3), (0, "web", -1), (0, None, 2), (1, "ios", 1), (1, "ios", -1), (9, "web", 9)]
     rows = [

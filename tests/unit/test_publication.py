@@ -13,7 +13,7 @@ import pytest
 
 from partitions import Window
 from platform_assets.gold import active_users
-from platform_assets.gold.published_numbers import Explanation, shown
+from platform_assets.gold.published_numbers import Explanation, shown, signed
 from platform_assets.publication import Ends, Metric, Publication, Reach, settled, slice_text, slice_words
 from platform_assets.table import MONEY, TIMESTAMP, Column, Table
 
@@ -160,6 +160,11 @@ def test_the_numbers_of_active_users() -> None:
 )
 def test_values_for_people(value: str | None, text: str) -> None:
     assert shown(None if value is None else Decimal(value)) == text
+
+
+@pytest.mark.parametrize(("change", "text"), [("1", "+1"), ("-1234.50", "-1,234.5"), ("0", "0")])
+def test_changes_for_people(change: str, text: str) -> None:
+    assert signed(Decimal(change)) == text
 
 
 def entries(*given: tuple[str, str | None, list[str]]) -> pl.DataFrame:

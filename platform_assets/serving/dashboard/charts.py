@@ -24,10 +24,14 @@ GREY = "#787e88"
 STATE_NAMES = ("final", "closed", "open")
 
 _HEIGHT = 300
+_PADDING = {"right": 8, "bottom": 8}  # else the name of a last bar is cut on a phone
 _DASHES = [[1, 0], [6, 4], [2, 3]]
 _OPACITIES = [1.0, 1.0, 0.45]
+_WRITTEN = {"light": "#4b515c", "dark": "#c6c9ce"}
 _FEW_DAYS, _MANY_DAYS = 45, 120
-_LONG_NAME = 12
+_PHONE, _SYMBOL, _LETTER = 300, 30, 7
+"""In pixels: what a phone has for a legend, and what a symbol and a letter of it take."""
+
 _STATE_LEGEND = alt.Legend(
     orient="top", title=None, symbolStrokeColor=GREY, symbolType="stroke", symbolSize=400, columns=3
 )
@@ -41,7 +45,7 @@ def draw(chart: alt.Chart | alt.LayerChart, told: str, height: int = _HEIGHT) ->
         told: What it shows, for those who do not see it.
         height: In pixels.
     """
-    st.altair_chart(chart.properties(height=height), alt=told)
+    st.altair_chart(chart.properties(height=height, padding=_PADDING), alt=told)
 
 
 def over(*charts: alt.Chart) -> alt.LayerChart:
@@ -72,7 +76,7 @@ def lines(
         order: Its values, in the order of the colours.
         number: How values are written.
     """
-    x, y = _days(frame), _quantity(value, title, number)
+    x, y = days(frame), _quantity(value, title, number)
     scale = colours(order)
     colour = alt.Color(f"{series}:N", scale=scale, legend=legend(order))
     states = alt.Scale(domain=list(STATE_NAMES), range=_DASHES)
@@ -127,7 +131,7 @@ def stacked(
         .encode(
             x=_bands(frame, form),
             y=_quantity(value, title, number, stack="zero"),
-            color=alt.Color(f"{series}:N", scale=colours(order), legend=legend(order)),
+            color=alt.Color(f"{series}:N", scale=colours(order), legend=legend(order, frame[series])),
             order=alt.Order("place:Q"),
             tooltip=tooltip,
         )
@@ -192,15 +196,28 @@ def ranked(
     """
     is_marked = alt.FieldOneOfPredicate(field=name, oneOf=list(marked))
     held = [0.0, *frame[value].cast(pl.Float64)]
-    x = alt.X(f"{value}:Q", title=None, axis=None, scale=alt.Scale(domain=[min(held), max(held) * 1.18 or 1]))
+    x = alt.X(f"{value}:Q", title=None, axis=None, scale=with_room(min(held), max(held), 60))
     y = alt.Y(f"{name}:N", sort=frame[name].to_list(), title=None, axis=alt.Axis(labelLimit=150, ticks=False))
     base = alt.Chart(frame).encode(x=x, y=y)
     bars = base.mark_bar(height={"band": 0.7}).encode(
         color=alt.condition(is_marked, alt.value(PALETTE[1]), alt.value(PALETTE[0])),
         tooltip=[alt.Tooltip(f"{name}:N", title=" "), alt.Tooltip(f"{value}:Q", title=title, format=number)],
     )
-    written = base.mark_text(align="left", dx=4, color=GREY).encode(text=alt.Text(f"{value}:Q", format=number))
-    return over(bars, written)
+    return over(bars, at_its_bar(base).encode(text=alt.Text(f"{value}:Q", format=number)))
+
+
+def with_room(least: float, greatest: float, pixels: int) -> alt.Scale:
+    """Of lengths of bars: room for what is written at the end of the longest, however wide the page is."""
+    span = greatest - least or 1
+    most = alt.ExprRef(f"{least} + {span} * width / max(width - {pixels}, width / 2)")
+    return alt.Scale(domainMin=least, domainMax=most, nice=False)
+
+
+def at_its_bar(base: alt.Chart) -> alt.Chart:
+    """What is written at the end of each bar."""
+    colour = _WRITTEN.get(st.context.theme.type or "", GREY)
+    written: alt.Chart = base.mark_text(align="left", baseline="middle", dx=5, color=colour)
+    return written
 
 
 def grouped(column: str) -> pl.Expr:
@@ -208,17 +225,31 @@ def grouped(column: str) -> pl.Expr:
     return pl.col(column).map_elements(lambda number: f"{number:,}", return_dtype=pl.String)
 
 
-def legend(order: Sequence[str]) -> alt.Legend | None:
-    """The legend of some values, as wide as a phone; None where there is but one."""
+def legend(order: Sequence[str], held: Collection[str] | None = None) -> alt.Legend | None:
+    """The legend of some values, as wide as a phone, of those that are held; None where there could be but one."""
     if len(order) < 2:
         return None
-    columns = 2 if max(map(len, order)) > _LONG_NAME else 3
-    return alt.Legend(orient="bottom", title=None, columns=columns, labelLimit=130, offset=4, symbolOpacity=1)
+    named = [name for name in order if held is None or name in held]
+    columns = _columns(named)
+    return alt.Legend(
+        orient="bottom", title=None, values=named, columns=columns, labelLimit=130, offset=4, symbolOpacity=1
+    )
 
 
 def colours(order: Sequence[str]) -> alt.Scale:
     """A colour for each of some values, in their order."""
     return alt.Scale(domain=list(order), range=[PALETTE[n % len(PALETTE)] for n in range(len(order))])
+
+
+def _columns(order: Sequence[str]) -> int:
+    """Of a legend as wide as a phone: as many as fit, and no row with fewer names than it could have."""
+
+    def width(columns: int) -> int:
+        return sum(_SYMBOL + _LETTER * max(map(len, order[k::columns])) for k in range(columns))
+
+    fitting = next((columns for columns in range(len(order), 1, -1) if width(columns) <= _PHONE), 1)
+    rows = -(-len(order) // fitting)
+    return -(-len(order) // rows)
 
 
 def _joined(frame: pl.DataFrame, series: str) -> pl.DataFrame:
@@ -238,7 +269,7 @@ def _of_day(series: str, value: str, title: str, number: str) -> list[alt.Toolti
 
 
 def _quantity(value: str, title: str, number: str, stack: str | None = None) -> alt.Y:
-    axis = alt.Axis(format=number, tickCount=5, minExtent=30)
+    axis = alt.Axis(format=number, tickCount=5, minExtent=30, labelFlush=False)
     return alt.Y(f"{value}:Q", title=title, stack=stack, axis=axis)  # type: ignore[arg-type]
 
 
@@ -267,12 +298,12 @@ def _moment(instant: datetime) -> alt.DateTime:
     )
 
 
-def _days(frame: pl.DataFrame) -> alt.X:
+def days(frame: pl.DataFrame) -> alt.X:
     """The axis of days: no tick between two of them."""
-    days = frame["day"].unique().sort()
-    axis = alt.Axis(format=_form(days), labelOverlap=True, tickCount=7, grid=False)
-    if len(days) <= 8:
-        axis.values = [_moment(day) for day in days]
+    told = frame["day"].unique().sort()
+    axis = alt.Axis(format=_form(told), labelOverlap=True, tickCount=7, grid=False)
+    if len(told) <= 8:
+        axis.values = [_moment(day) for day in told]
     return alt.X("day:T", title=None, axis=axis, scale=alt.Scale(padding=20))
 
 

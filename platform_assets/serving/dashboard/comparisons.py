@@ -7,7 +7,19 @@ from collections.abc import Sequence
 import altair as alt
 import polars as pl
 
-from platform_assets.serving.dashboard.charts import GREY, PALETTE, colours, grouped, legend, over
+from platform_assets.serving.dashboard.charts import (
+    GREY,
+    PALETTE,
+    at_its_bar,
+    colours,
+    days,
+    grouped,
+    legend,
+    over,
+    with_room,
+)
+
+_NO_LIFT = "datum.value == 0 ? '0%' : datum.label"
 
 
 def steps(frame: pl.DataFrame, series: str, order: Sequence[str]) -> alt.LayerChart:
@@ -19,14 +31,14 @@ def steps(frame: pl.DataFrame, series: str, order: Sequence[str]) -> alt.LayerCh
         order: Its values.
     """
     labels = frame.sort("step")["label"].unique(maintain_order=True).to_list()
-    x = alt.X("from_first:Q", title=None, axis=None, scale=alt.Scale(domain=[0, 1.5]))
+    x = alt.X("from_first:Q", title=None, axis=None, scale=with_room(0, 1, 95))
     y = alt.Y("label:N", sort=labels, title=None, axis=alt.Axis(labelLimit=170, ticks=False, domain=False))
     offset = alt.YOffset(f"{series}:N", sort=list(order), scale=alt.Scale(paddingInner=0.15))
     written = pl.format(
         "{} · {}%", grouped("persons"), (pl.col("from_first").fill_null(0) * 100).round().cast(pl.Int64)
     )
     base = alt.Chart(frame.with_columns(written=written)).encode(x=x, y=y, yOffset=offset)
-    bars = base.mark_bar().encode(
+    bars = base.mark_bar(height={"band": 1}).encode(  # of less, each bar would stand beside its place
         color=alt.Color(f"{series}:N", scale=colours(order), legend=legend(order)),
         tooltip=[
             alt.Tooltip("label:N", title="step"),
@@ -36,7 +48,7 @@ def steps(frame: pl.DataFrame, series: str, order: Sequence[str]) -> alt.LayerCh
             alt.Tooltip("from_previous:Q", title="of the step before", format=".1%"),
         ],
     )
-    return over(bars, base.mark_text(align="left", dx=5, color=GREY).encode(text="written:N"))
+    return over(bars, at_its_bar(base).encode(text="written:N"))
 
 
 def cells(frame: pl.DataFrame, cohorts: Sequence[str]) -> alt.LayerChart:
@@ -78,8 +90,9 @@ def intervals(frame: pl.DataFrame) -> alt.LayerChart:
     Args:
         frame: ``name``, ``lift``, ``lift_low``, ``lift_high``, ``sequential_lift_low``, ``sequential_lift_high``.
     """
-    axis = alt.Axis(format="+.0%", tickCount=6)
-    y = alt.Y("name:N", title=None, sort=None, axis=alt.Axis(labelLimit=170, ticks=False, domain=False))
+    axis = alt.Axis(format="+.0%", labelExpr=_NO_LIFT, tickCount=6)
+    names = alt.Axis(labelLimit=170, labelFlush=False, ticks=False, domain=False)
+    y = alt.Y("name:N", title=None, sort=None, axis=names)
     decided = "datum.sequential_lift_low > 0 || datum.sequential_lift_high < 0"
     colour = alt.condition(decided, alt.value(PALETTE[0]), alt.value(GREY))
     tooltip = [
@@ -104,9 +117,9 @@ def lift_by_day(frame: pl.DataFrame) -> alt.LayerChart:
     """
     order = frame["name"].unique(maintain_order=True).to_list()
     colour = alt.Color("name:N", scale=colours(order), legend=legend(order))
-    x = alt.X("day:T", title=None, axis=alt.Axis(format="%-d %b", tickCount=7, labelOverlap=True, grid=False))
-    y = alt.Y("lift_low:Q", title="relative lift", axis=alt.Axis(format="+.0%", tickCount=5))
-    base = alt.Chart(frame).encode(x=x, color=colour)
+    axis = alt.Axis(format="+.0%", labelExpr=_NO_LIFT, tickCount=5, labelFlush=False)
+    y = alt.Y("lift_low:Q", title="relative lift", axis=axis)
+    base = alt.Chart(frame).encode(x=days(frame), color=colour)
     band = base.mark_area(opacity=0.15).encode(y=y, y2="lift_high:Q")
     middle = base.mark_line(strokeWidth=2.2).encode(
         y="lift:Q", tooltip=[alt.Tooltip("day:T", format="%a %d %b %Y"), "name:N", alt.Tooltip("lift:Q", format="+.2%")]
@@ -121,9 +134,14 @@ def published(frame: pl.DataFrame) -> alt.LayerChart:
     Args:
         frame: ``published_at`` (naive), ``value``, ``why``.
     """
-    axis = alt.Axis(format="%-d %b %H:%M", tickCount=4, labelOverlap=True)
+    axis = alt.Axis(format="%-d %b %H:%M", tickCount=4, tickMinStep=60_000, labelOverlap=True)
     x = alt.X("published_at:T", title="published", axis=axis, scale=alt.Scale(padding=20))
-    y = alt.Y("value:Q", title="value", scale=alt.Scale(zero=False), axis=alt.Axis(format=",.12~g", tickCount=5))
+    y = alt.Y(
+        "value:Q",
+        title="value",
+        scale=alt.Scale(zero=False),
+        axis=alt.Axis(format=",.12~g", tickCount=5, labelFlush=False),
+    )
     base = alt.Chart(frame).encode(x=x, y=y)
     dots = base.mark_point(size=70, filled=True, opacity=1, color=PALETTE[1]).encode(
         tooltip=[

@@ -126,6 +126,13 @@ def _figures_of(row: Mapping[str, Any]) -> dict[str, str]:
         "95 %": between("lift_low", "lift_high"),
         "always valid": between("sequential_lift_low", "sequential_lift_high"),
         "with CUPED": between("cuped_lift_low", "cuped_lift_high"),
-        "p": number("p_value", ".4f"),
+        "p": probability(row["p_value"]),
         "people": share(1.0, 0) if row["units"] is None else whole(row["units"]),
     }
+
+
+def probability(p_value: float | None) -> str:
+    """A p-value for people: never nought."""
+    if p_value is None:
+        return "–"
+    return "< 0.0001" if p_value < 0.0001 else f"{p_value:.4f}"

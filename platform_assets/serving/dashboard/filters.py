@@ -53,6 +53,7 @@ def days(source: Source, default: str = "28d", longest: int | None = None) -> tu
         "From – to",
         value=(newest - timedelta(days=6), newest),
         max_value=newest,
+        width=240,
         key="days",
         bind="query-params",
         format="YYYY-MM-DD",

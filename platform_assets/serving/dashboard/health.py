@@ -26,6 +26,7 @@ from platform_assets.serving.dashboard.source import Source
 _SPAN = timedelta(days=28)
 _REFUSED = ("duplicate", "quarantined", "dead_lettered", "late")
 _MOST_REASONS = 12
+_MOST_INCIDENTS = 20
 _LOOKED_AT = timedelta(days=7)
 _WEEKS = 4
 
@@ -39,7 +40,7 @@ def _body(source: Source) -> None:
     filters.of_everybody("this page is about all records, whoever sent them.")
     with told():
         _figures(source)
-    with section("Incidents", "What alerts were told of; the newest state of each."):
+    with section("Incidents", "What people were told of; the newest state of each."):
         _incidents(source)
     last = source.now().date()
     with section("Checks that fail", "What the newest look of the last week said of each partition."):
@@ -85,11 +86,10 @@ def _figures(source: Source) -> None:
 
 
 def _incidents(source: Source) -> None:
-    rows = questions.newest_rows(source.catalog, "ops.incidents", 500)
-    if rows.is_empty():
+    newest = told_of(questions.newest_rows(source.catalog, "ops.incidents", 500)).head(_MOST_INCIDENTS)
+    if newest.is_empty():
         st.success("Nothing has gone wrong so far.", icon=":material/check_circle:")
         return
-    newest = rows.sort("revision").unique("incident_id", keep="last").sort("changed_at", descending=True).head(20)
     st.dataframe(
         newest.select("severity", "change", "title", "seen", "since", "link"),
         hide_index=True,
@@ -98,6 +98,12 @@ def _incidents(source: Source) -> None:
             "since": st.column_config.DatetimeColumn("since", format="YYYY-MM-DD HH:mm", timezone=source.zone.key),
         },
     )
+
+
+def told_of(rows: pl.DataFrame) -> pl.DataFrame:
+    """The newest row of each incident, the newest first; what passed before anybody was told of it is left out."""
+    newest = rows.sort("revision").unique("incident_id", keep="last")
+    return newest.filter(~pl.col("change").is_in(["seen", "gone"])).sort("changed_at", descending=True)
 
 
 def _checks(source: Source) -> None:
@@ -140,6 +146,7 @@ def _service_levels(source: Source) -> None:
     st.dataframe(
         found,
         hide_index=True,
+        placeholder="–",
         column_config={
             "week_name": "week",
             "asset": "table",

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime
+from itertools import pairwise
 
 import streamlit as st
 from pydantic import ValidationError
@@ -21,6 +22,7 @@ STATES = {"final": "●", "closed": "◐", "open": "○"}
 
 _MEANINGS = "● final: it stays as it is · ◐ closed: late events may still change it · ○ open: its time has not ended"
 
+_UNITS = {"d": 86_400, "h": 3600, "min": 60, "s": 1}
 _MARKUP = re.compile(r"[\\`*_\[\]:$<!#~]")
 
 
@@ -163,11 +165,9 @@ def duration(seconds: float | None) -> str:
     left = round(max(0.0, seconds))
     if left < 60:
         return f"{left} s"
-    if left < 3600:
-        return f"{left // 60} min {left % 60} s" if left < 600 else f"{left // 60} min"
-    if left < 86_400:
-        return f"{left // 3600} h {left % 3600 // 60} min"
-    return f"{left // 86_400} d {left % 86_400 // 3600} h"
+    unit, finer = next((unit, finer) for unit, finer in pairwise(_UNITS) if left >= _UNITS[unit])
+    rest = 0 if unit == "min" and left >= 600 else left % _UNITS[unit] // _UNITS[finer]
+    return f"{left // _UNITS[unit]} {unit}" + (f" {rest} {finer}" if rest else "")
 
 
 def plain(told: object) -> str:

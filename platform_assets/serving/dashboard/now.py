@@ -10,7 +10,19 @@ import streamlit as st
 from partitions import Window
 from platform_assets.serving import questions
 from platform_assets.serving.dashboard import charts, filters
-from platform_assets.serving.dashboard.layout import Figure, ago, duration, figures, page, section, since, told, whole
+from platform_assets.serving.dashboard.layout import (
+    Figure,
+    Nothing,
+    ago,
+    duration,
+    figures,
+    page,
+    plain,
+    section,
+    since,
+    told,
+    whole,
+)
 from platform_assets.serving.dashboard.source import Source
 
 _SPANS = {"30m": timedelta(minutes=30), "2h": timedelta(hours=2), "12h": timedelta(hours=12)}
@@ -83,8 +95,9 @@ def _figures(source: Source, platform: str | None) -> None:
         ]
     )
     if fresh.newest_arrival is None:
-        st.info("No event has come yet. Produce some: `headwater simulate live --rate 5`.")
-    elif now - fresh.newest_arrival > _FRESH:
+        msg = "No event has come yet. Produce some: `headwater simulate live --rate 5`."
+        raise Nothing(msg)
+    if now - fresh.newest_arrival > _FRESH:
         silent = since(fresh.newest_arrival, now)
         st.warning(f"Nothing has come for {silent}. Is traffic flowing, and the daemon running? *Health* says more.")
     elif fresh.behind:
@@ -97,8 +110,7 @@ def _per_minute(source: Source, span: timedelta, platform: str | None) -> None:
     window = Window(now - span, now + timedelta(minutes=1))
     found = questions.events_per_minute(source.catalog, window, platform)
     if found.is_empty():
-        st.info("No event happened in this time: look further back.")
-        return
+        raise Nothing(_silent(platform))
     order = sorted(found["platform"].unique(), key=lambda name: (name == questions.UNKNOWN, name))
     charts.draw(charts.minutes(found, window, source.zone, order), "Events by minute and platform")
 
@@ -107,8 +119,7 @@ def _by_name(source: Source, span: timedelta, platform: str | None) -> None:
     now = source.now()
     found = questions.events_by_name(source.catalog, Window(now - span, now + timedelta(minutes=1)), platform)
     if found.is_empty():
-        st.info("No event happened in this time: look further back.")
-        return
+        raise Nothing(_silent(platform))
     st.caption("Events in this time by name; conversions in orange.")
     top = found.head(_MOST_NAMES)
     charts.draw(
@@ -116,3 +127,8 @@ def _by_name(source: Source, span: timedelta, platform: str | None) -> None:
         "Events by name",
         height=40 + 28 * top.height,
     )
+
+
+def _silent(platform: str | None) -> str:
+    of_it, or_all = ("", "") if platform is None else (f" on {plain(platform)}", ", or at all platforms")
+    return f"No event happened{of_it} in this time: look further back{or_all}."

@@ -91,4 +91,4 @@ def _cells(found: pl.DataFrame) -> None:
     label = pl.format("{} · {}", pl.col("day").dt.strftime("%-d %b %Y"), charts.grouped("cohort_size"))
     told = found.filter(pl.col("day").is_in(days.implode())).with_columns(cohort=label).sort("day", "interval")
     cohorts = told["cohort"].unique(maintain_order=True).to_list()
-    charts.draw(comparisons.cells(told, cohorts), "Share that came back by cohort and interval", 60 + 34 * len(cohorts))
+    charts.draw(comparisons.cells(told, cohorts), "Share that came back by cohort and interval", 80 + 34 * len(cohorts))

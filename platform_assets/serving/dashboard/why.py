@@ -9,7 +9,7 @@ import polars as pl
 import streamlit as st
 
 from partitions import Window
-from platform_assets.gold.published_numbers import Explanation, finality, shown
+from platform_assets.gold.published_numbers import Explanation, finality, shown, signed
 from platform_assets.publication import slice_words
 from platform_assets.serving import metrics, questions
 from platform_assets.serving.dashboard import charts, choices, comparisons, filters
@@ -19,6 +19,7 @@ from platform_assets.serving.dashboard.source import Source
 _ORDINARY = frozenset({"first publication", "new events", "finality"})
 _CAUSES = ("late events", "identity merge", "dimension change", "definition change", "backfill")
 _DEFAULT = "active_users.dau"
+_CAUSES_WIDTH = 280
 
 
 def show() -> None:
@@ -56,7 +57,12 @@ def _body(source: Source) -> None:
         _one(source, told)
     with section("All windows"):
         now = None if known_by is None else _told(source, metric, sliced, window, None)
-        st.dataframe(table(told, now), hide_index=True, height=38 + 35 * min(12, len(told)))
+        st.dataframe(
+            table(told, now),
+            hide_index=True,
+            height=38 + 35 * min(12, len(told)),
+            column_config={"because of": st.column_config.TextColumn(width=_CAUSES_WIDTH)},
+        )
     with section("Restatements of all numbers", "Changes after publication, by the day that they were published on."):
         _restatements(source, known_by or source.now())
 
@@ -103,7 +109,7 @@ def table(told: Sequence[Explanation], now: Sequence[Explanation] | None = None)
                     if now is None
                     else {"known then": shown(last["value"]), "now": shown(values[of.window])}
                 ),
-                "change": "" if not moved else f"{'+' if moved > 0 else ''}{shown(moved)}",
+                "change": "" if not moved else signed(moved),
                 "because of": ", ".join(causes),
                 "how final": finality(last),
                 "times said": of.entries.height,
