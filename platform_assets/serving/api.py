@@ -15,9 +15,10 @@ from typing import Annotated, Any, Self
 import duckdb
 from annotated_types import Ge, Le
 from deltalake.exceptions import DeltaError
-from fastapi import Depends, FastAPI, HTTPException, Query, Request
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request
 from fastapi.responses import JSONResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi_offline import FastAPIOffline
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 from pyrate_limiter import Duration, Limiter, Rate
 
@@ -149,13 +150,13 @@ def create_app(catalog: Catalog, publications: Sequence[Publication], settings: 
         raise ValueError(msg)
     known = offers(publications)
     allowed = _allowed(tokens, settings.api_requests_per_minute)
-    app = FastAPI(
+    app = FastAPIOffline(
+        redoc_url=None,
         title="Headwater",
         version="1",
         description="Published numbers: how final they are, what they were, and why they changed. Read-only.",
-        dependencies=[Depends(allowed)],
-        responses=_PROBLEMS,
     )
+    numbers = APIRouter(prefix="/v1", dependencies=[Depends(allowed)], responses=_PROBLEMS)
 
     def not_there(_request: Request, error: Exception) -> JSONResponse:
         return JSONResponse({"detail": str(error)}, status_code=503)
@@ -167,12 +168,12 @@ def create_app(catalog: Catalog, publications: Sequence[Publication], settings: 
     def unknown(_request: Request, error: UnknownMetric) -> JSONResponse:
         return JSONResponse({"detail": str(error)}, status_code=404)
 
-    @app.get("/v1/health")
+    @numbers.get("/health")
     def health() -> Health:
         """Whether numbers can be read."""
         return Health(published_numbers_version=catalog.version("gold.published_numbers"))
 
-    @app.get("/v1/metrics")
+    @numbers.get("/metrics")
     def metrics() -> Metrics:
         """The metrics that can be read."""
         return Metrics(metrics=[MetricInfo(**_said(offer)) for _, offer in sorted(known.items())])
@@ -192,16 +193,17 @@ def create_app(catalog: Catalog, publications: Sequence[Publication], settings: 
         following = offset + limit if found.height > limit else None
         return Values(metric=name, as_known_at=at, values=rows, next_offset=following)
 
-    @app.get("/v1/metrics/{name}/values", responses=_NOT_FOUND)
+    @numbers.get("/metrics/{name}/values", responses=_NOT_FOUND)
     def values_of(name: str, asked: Annotated[Asked, Query()]) -> Values:
         """The values of the windows that begin on some days, the last included: one for each window and slice."""
         return read(name, asked, every_revision=False)
 
-    @app.get("/v1/metrics/{name}/revisions", responses=_NOT_FOUND)
+    @numbers.get("/metrics/{name}/revisions", responses=_NOT_FOUND)
     def revisions_of(name: str, asked: Annotated[Asked, Query()]) -> Values:
         """All that was ever published of those windows, and why: the first value, and each change."""
         return read(name, asked, every_revision=True)
 
+    app.include_router(numbers)
     return app
 
 

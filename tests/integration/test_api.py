@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -189,6 +190,14 @@ def test_a_file_that_is_gone_is_a_problem_that_is_described(tmp_path: Path) -> N
     with client(made.platform.lake) as api:
         answer = api.get(DAU, params=days())
     assert (answer.status_code, list(answer.json())) == (503, ["detail"])
+
+
+def test_its_description_is_shown_to_anybody_and_asks_no_other_machine(restated: Restated) -> None:
+    with client(restated.platform.lake) as api:
+        page = api.get("/docs", headers={"Authorization": ""})
+        parts = re.findall(r"""(?:src|href)=["']([^"']+)""", page.text)
+        told = [api.get(part, headers={"Authorization": ""}).status_code for part in parts]
+    assert (page.status_code, told) == (200, [200] * 3)
 
 
 def test_before_anything_was_published_it_says_so(tmp_path: Path) -> None:
