@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import readline
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 
 import duckdb
@@ -19,6 +19,9 @@ _REFUSALS = (*UNREADABLE, UnknownTable, pl.exceptions.PolarsError)
 _ASK, _MORE = "headwater> ", "       ...> "
 _SHOWN = 200
 _WIDEST_TEXT = 60
+_NARROWEST = 8
+"""What a column needs at least, in signs: Polars goes down to three of a text."""
+_ENDLESS = -1
 _POLL = 0.05
 
 
@@ -104,11 +107,26 @@ def _answer(catalog: Catalog, console: Console, statement: str) -> int:
             return 1
     if not found.width:  # of a statement without an answer
         return 0
-    with pl.Config(tbl_rows=_SHOWN, tbl_cols=-1, tbl_width_chars=console.width, fmt_str_lengths=_WIDEST_TEXT):
-        # Polars does not go below some width a column; what goes into a file is not cut.
-        cut = console.is_terminal
-        console.print(str(found), highlight=False, markup=False, soft_wrap=not cut, no_wrap=cut, overflow="crop")
+    cut = console.is_terminal  # what goes into a file is not
+    for text in _told(found, console):
+        console.print(text, highlight=False, markup=False, soft_wrap=not cut, no_wrap=cut, overflow="crop")
     return 0
+
+
+def _told(found: pl.DataFrame, console: Console) -> Iterator[str]:
+    """An answer to read: a table; on a terminal that is too narrow for its columns row by row; in a file as wide as
+    it is.
+    """
+    if console.is_terminal and found.width * _NARROWEST > console.width:
+        names = max(map(len, found.columns))
+        yield f"{found.height} rows of {found.width} columns"
+        for number, row in enumerate(found.head(_SHOWN).iter_rows(named=True), 1):
+            yield f"── {number} ──"
+            yield from (f"{name:>{names}}  {'null' if value is None else value}" for name, value in row.items())
+        return
+    width = console.width if console.is_terminal else _ENDLESS
+    with pl.Config(tbl_rows=_SHOWN, tbl_cols=-1, tbl_width_chars=width, fmt_str_lengths=_WIDEST_TEXT):
+        yield str(found)
 
 
 def _schema(catalog: Catalog, console: Console, name: str) -> int:

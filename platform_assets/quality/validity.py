@@ -94,7 +94,7 @@ def has_no_bad_rows(platform: Platform, table: Table, window: Window) -> Verdict
     )
     told = dict(standing.select("name", "report").iter_rows())
     bad = int(standing["bad_rows"].sum())
-    return Verdict.of_wrong(bad, "rows", f"{bad} rows of {standing.height} files are in quarantine", told, bad)
+    return Verdict.of_wrong(bad, "rows", f"rows in quarantine: {bad}; files: {standing.height}", told, bad)
 
 
 def bad_rows_check(table: Table) -> Check:

@@ -609,10 +609,10 @@ def failing_checks(catalog: Catalog, since: datetime) -> pl.DataFrame:
 
 def service_levels(catalog: Catalog, first_week: date) -> pl.DataFrame:
     """The service levels of weeks from a Monday on: ``week_name``, ``asset``, ``due``, ``met``, ``missed``,
-    ``attained``, ``budget_left``; the newest week first, and in it the least budget.
+    ``unjudged``, ``attained``, ``budget_left``; the newest week first, and in it the least budget.
     """
     query = """
-        SELECT week_name, asset, due, met, missed, attained, budget_left FROM quality.service_levels
+        SELECT week_name, asset, due, met, missed, unjudged, attained, budget_left FROM quality.service_levels
         WHERE week >= ? AND due > 0 ORDER BY week DESC, budget_left, asset"""
     return catalog.sql(query, [first_week])
 

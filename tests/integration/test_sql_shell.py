@@ -139,10 +139,26 @@ def test_a_damaged_table_does_not_end_the_shell(catalog: Catalog, tmp_path: Path
 
 
 def test_a_table_is_cut_to_the_width(catalog: Catalog) -> None:
-    wide = ", ".join(f"repeat('x', 50) AS column_{n}" for n in range(10))
+    wide = ", ".join(f"repeat('x', 50) AS column_{n}" for n in range(7))
     drawn = [line for line in talk(catalog, f"SELECT {wide};", width=60).splitlines() if line[:1] in {"│", "┌", "╞"}]
     assert drawn
     assert max(map(len, drawn)) <= 60
+
+
+def test_more_columns_than_fit_are_told_row_by_row(catalog: Catalog) -> None:
+    wide = ", ".join(f"{n} AS column_{n}" for n in range(8))
+    lines = talk(catalog, f"SELECT {wide}, NULL AS last;", width=60).splitlines()
+    at = lines.index("── 1 ──")
+    assert lines[at - 1] == "1 rows of 9 columns"
+    assert lines[at + 1 : at + 10] == [*(f"column_{n}  {n}" for n in range(8)), "    last  null"]
+
+
+def test_a_file_has_every_column_as_wide_as_it_is(catalog: Catalog) -> None:
+    into = Console(file=io.StringIO(), width=80)
+    wide = ", ".join(f"repeat('{n}', 30) AS column_{n}" for n in range(10))
+    assert respond(catalog, into, f"SELECT {wide};") == 0
+    assert isinstance(into.file, io.StringIO)
+    assert all(str(n) * 30 in into.file.getvalue() for n in range(10))
 
 
 def test_a_query_is_interrupted_and_the_next_is_answered(catalog: Catalog) -> None:

@@ -30,7 +30,10 @@ def _body(source: Source) -> None:
         first, last = filters.days(source)
         held = questions.currencies(source.catalog, first, last)
         if not held:
-            msg = "No order was made in these days: choose other days, or see on *Health* whether changes come in."
+            msg = (
+                "No order of these days is computed: choose other days, or see on *Health* whether changes come in. "
+                "What came just now follows within minutes."
+            )
             raise Nothing(msg)
         currency = filters.one_of("Currency", held, "currency")
         people = filters.people(source, first, last, revenue_by_slice.DIMENSIONS, questions.buyers_values)
