@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from datetime import date, datetime
 from pathlib import Path
 
@@ -56,23 +57,7 @@ def _delegated(command: str, rest: list[str]) -> int:
 def _up(options: argparse.Namespace, console: Console) -> int:
     from local_stack.up import Options, up  # noqa: PLC0415
 
-    chosen = Options(
-        var=options.var,
-        host=options.host,
-        port=options.port,
-        kafka_port=options.kafka_port,
-        postgres_port=options.postgres_port,
-        registry_port=options.registry_port,
-        metrics_port=options.metrics_port,
-        dashboard_port=options.dashboard_port,
-        api_port=options.api_port,
-        database=not options.no_database,
-        rate=options.rate,
-        simulate=options.simulate,
-        days=options.days,
-        persons=options.persons,
-    )
-    return up(chosen, console)
+    return up(Options(**{field.name: getattr(options, field.name) for field in fields(Options)}), console)
 
 
 def _down(options: argparse.Namespace, console: Console) -> int:
@@ -283,7 +268,9 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument("--metrics-port", type=int, default=9464, help="port of the metrics (default: 9464)")
     up.add_argument("--dashboard-port", type=int, default=8501, help="port of the dashboard (default: 8501)")
     up.add_argument("--api-port", type=int, default=8080, help="port of the HTTP API (default: 8080)")
-    up.add_argument("--no-database", action="store_true", help="no embedded database, and no changes of one")
+    up.add_argument(
+        "--no-database", dest="database", action="store_false", help="no embedded database, and no changes of one"
+    )
     up.add_argument("--rate", type=float, default=2.0, help="simulated events a second, 0 for none (default: 2)")
     up.add_argument("--simulate", action="store_true", help="send simulated events to a Kafka of your own, too")
     up.add_argument("--days", type=int, default=10, help="length of the first start's history (default: 10)")

@@ -101,11 +101,6 @@ class Database(Server):
         if self._child is not None:
             self._child.stop(grace, by=signal.SIGINT)  # SIGTERM would wait for every client to hang up
 
-    def kill(self) -> None:
-        """End it at once, as a crash would."""
-        if self._child is not None:
-            self._child.kill()
-
     def _await_unused(self) -> None:
         """Wait until what a killed server left behind has ended, and remove the lock that it left.
 

@@ -224,8 +224,13 @@ class Server(ABC):
         """
 
     @abstractmethod
-    def stop(self) -> None:
-        """Stop it in order; does nothing where it does not run."""
+    def stop(self, grace: float = 20.0) -> None:
+        """Stop it in order, by force after `grace` seconds; does nothing where it does not run."""
+
+    def kill(self) -> None:
+        """End it at once, as a crash would."""
+        if self._child is not None:
+            self._child.kill()
 
     @property
     def running(self) -> bool:

@@ -294,11 +294,6 @@ class SchemaRegistry(Server):
         if self._child is not None:
             self._child.stop(grace)
 
-    def kill(self) -> None:
-        """End it at once, as a crash would."""
-        if self._child is not None:
-            self._child.kill()
-
 
 def main(arguments: list[str] | None = None) -> int:
     """Answer requests until SIGTERM. Returns the exit status."""

@@ -16,7 +16,7 @@ from platform_assets.ops import canaries
 from platform_assets.platform import Platform
 from platform_assets.quality import end_to_end
 from platform_assets.streams import epochs
-from platform_assets.streams.stream import EVENT_STREAMS, STREAMS, Stream
+from platform_assets.streams.stream import EVENT_STREAMS, Stream, streams_of
 from resources.kafka import KafkaUnreachable
 from resources.records import ContinuityBroken, Held, Position, RecordSource, TopicMissing, check_continuity
 from resources.settings import Severity
@@ -28,7 +28,7 @@ def of_kafka(platform: Platform, now: datetime) -> Iterator[Condition]:
     """Kafka that does not answer, streams that cannot go on, and what is not read yet."""
     try:
         with platform.source() as source:
-            for stream in streams_of(platform):
+            for stream in streams_of(platform.settings):
                 yield from _of_stream(platform, source, stream, now)
     except KafkaUnreachable as error:
         yield Condition(
@@ -170,11 +170,6 @@ def behind(held: Mapping[int, Held], position: Position | None) -> int:
     """How many records a topic holds that bronze has not read."""
     offsets = {} if position is None else position.offsets
     return sum(max(0, at.high - max(at.low, offsets.get(partition, at.low))) for partition, at in held.items())
-
-
-def streams_of(platform: Platform) -> list[Stream]:
-    """The streams whose topic is set."""
-    return [stream for stream in STREAMS if stream.topic(platform.settings) is not None]
 
 
 def reach_of(platform: Platform, source: RecordSource, stream: Stream) -> tuple[Mapping[int, Held], Position | None]:

@@ -15,12 +15,13 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 from sqlalchemy.exc import SQLAlchemyError
 
-from platform_assets.alerts.of_streams import reach_of, streams_of
+from platform_assets.alerts.of_streams import reach_of
 from platform_assets.alerts.rates import lately
 from platform_assets.alerts.reconciling import pending, standing_incidents
 from platform_assets.ops.canaries import OUTCOMES
 from platform_assets.platform import Platform
 from platform_assets.quality import end_to_end
+from platform_assets.streams.stream import streams_of
 from platform_assets.table import Table
 from resources.alert_sinks import sinks
 from resources.kafka import KafkaUnreachable
@@ -101,7 +102,7 @@ class MachineMetrics(Collector):
 
     def _of_kafka(self) -> Iterator[Sample]:
         with self._platform.source() as source:
-            for stream in streams_of(self._platform):
+            for stream in streams_of(self._platform.settings):
                 held, position = reach_of(self._platform, source, stream)
                 offsets = {} if position is None else position.offsets
                 for partition, at in held.items():

@@ -65,6 +65,11 @@ STREAMS = (*EVENT_STREAMS, OLTP_CHANGES)
 """Every stream."""
 
 
+def streams_of(settings: Settings) -> list[Stream]:
+    """The streams whose topic is set."""
+    return [stream for stream in STREAMS if stream.topic(settings) is not None]
+
+
 def named(name: str) -> Stream:
     """The stream of a name.
 

@@ -31,8 +31,12 @@ from local_stack import cli
 from local_stack.broker import Broker, create_topic, free_port
 from local_stack.ends import EmbeddedSource, fetched_ends
 from local_stack.new_epoch import open_new_epoch, situation
-from local_stack.stack import MARK, Stack, StackHeld, StackRefused, State, Stop
-from local_stack.up import Interrupted, Options, Signals, _lost, _state, cancel_runs, down, refuse_where_it_cannot
+from local_stack.stack import MARK, ROOT, Stack, StackHeld, StackRefused, State, Stop
+from local_stack.up import Options, down
+from local_stack.up.lake import lost
+from local_stack.up.preflight import refuse_where_it_cannot, state_of
+from local_stack.up.runs import cancel_runs
+from local_stack.up.signals import Interrupted, Signals
 from platform_assets.bronze import client_events
 from platform_assets.gold import active_users
 from platform_assets.silver import users
@@ -80,15 +84,15 @@ def test_a_port_in_use_is_named_with_the_way_out(stack: Stack, monkeypatch: pyte
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(StackRefused, match=rf"port {port} on 127.0.0.1.*web UI.*make up PORT={port + 1}"):
-            refuse_where_it_cannot(stack, options(stack, port=port), embedded=True)
+            refuse_where_it_cannot(stack, options(stack, port=port), Settings())
         with pytest.raises(StackRefused, match=rf"port {port}.*broker.*make up KAFKA_PORT={port + 1}"):
-            refuse_where_it_cannot(stack, options(stack, kafka_port=port), embedded=True)
-        refuse_where_it_cannot(stack, options(stack, kafka_port=port), embedded=False)
+            refuse_where_it_cannot(stack, options(stack, kafka_port=port), Settings())
+        refuse_where_it_cannot(stack, options(stack, kafka_port=port), Settings(kafka_bootstrap_servers="a:1"))
         without_a_token = dataclasses.replace(options(stack), api_port=port)
-        refuse_where_it_cannot(stack, without_a_token, embedded=True)
+        refuse_where_it_cannot(stack, without_a_token, Settings())
         monkeypatch.setenv("HEADWATER_API_TOKENS", json.dumps([TOKEN]))
         with pytest.raises(StackRefused, match=rf"port {port}.*HTTP API.*make up API_PORT={port + 1}"):
-            refuse_where_it_cannot(stack, without_a_token, embedded=True)
+            refuse_where_it_cannot(stack, without_a_token, Settings())
 
 
 def test_too_little_disk_and_another_python_are_named(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,16 +100,21 @@ def test_too_little_disk_and_another_python_are_named(stack: Stack, monkeypatch:
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "disk_usage", lambda _: usage(10, 10, 2**29))
         with pytest.raises(StackRefused, match=r"0\.5 GB are free.*2 GB are needed"):
-            refuse_where_it_cannot(stack, options(stack), embedded=True)
-    monkeypatch.setattr("local_stack.up._PYTHON", (3, 99))
+            refuse_where_it_cannot(stack, options(stack), Settings())
+    monkeypatch.setattr("local_stack.up.preflight._PYTHON", (3, 99))
     with pytest.raises(StackRefused, match=r"Headwater needs Python 3\.99"):
-        refuse_where_it_cannot(stack, options(stack), embedded=True)
+        refuse_where_it_cannot(stack, options(stack), Settings())
+
+
+def test_what_takes_seconds_to_import_keeps_no_refusal_waiting() -> None:
+    script = "import sys, local_stack.up; print({'dagster', 'polars', 'deltalake', 'pyarrow'} & set(sys.modules))"
+    assert subprocess.check_output([sys.executable, "-c", script], text=True, cwd=ROOT) == "set()\n"
 
 
 def test_a_stack_that_is_up_is_not_started_again(stack: Stack) -> None:
     with stack.held("up"):
         with pytest.raises(StackRefused, match=rf"running as process {os.getpid()}"):
-            refuse_where_it_cannot(stack, options(stack), embedded=True)
+            refuse_where_it_cannot(stack, options(stack), Settings())
         with pytest.raises(StackHeld), stack.held("doctor"):
             pass
     assert stack.holder() is None
@@ -115,26 +124,26 @@ def test_what_a_lake_was_fed_by_and_where_it_begins_may_not_change(stack: Stack)
     kept = State(str(stack.lake), DAY, "127.0.0.1:9092", embedded=True)
     stack.keep(kept)
     assert stack.state() == kept
-    assert _state(stack, Settings(), options(stack, kafka_port=7), embedded=True).kafka == "127.0.0.1:7"
+    assert state_of(stack, options(stack, kafka_port=7), Settings()).kafka == "127.0.0.1:7"
     with pytest.raises(StackRefused, match=r"fed by the embedded broker, and now it would be by a:1"):
-        _state(stack, Settings(kafka_bootstrap_servers="a:1"), options(stack), embedded=False)
+        state_of(stack, options(stack), Settings(kafka_bootstrap_servers="a:1"))
     with pytest.raises(StackRefused, match="2026-11-20 and must not move"):
-        _state(stack, Settings(start_date=date(2026, 1, 1)), options(stack), embedded=True)
+        state_of(stack, options(stack), Settings(start_date=date(2026, 1, 1)))
     with pytest.raises(StackRefused, match="a stack of its own"):
-        _state(stack, Settings(lake_url="s3://bucket/lake"), options(stack), embedded=True)
+        state_of(stack, options(stack), Settings(lake_url="s3://bucket/lake"))
 
 
 def test_a_first_start_that_was_interrupted_starts_over(stack: Stack) -> None:
     stack.lake.mkdir()
     stack.keep(State(str(stack.lake), DAY, "127.0.0.1:9092", embedded=True, filling=True))
-    fresh = _state(stack, Settings(), options(stack, days=3), embedded=True)
+    fresh = state_of(stack, options(stack, days=3), Settings())
     assert not stack.lake.exists()
     assert not fresh.filling
     assert fresh.start_date == datetime.now(UTC).date() - timedelta(days=3)
     stack.lake.mkdir()
     stack.keep(State("s3://bucket/lake", DAY, "127.0.0.1:9092", embedded=True, filling=True))
     with pytest.raises(StackRefused, match="holds half a history"):
-        _state(stack, Settings(), options(stack), embedded=True)
+        state_of(stack, options(stack), Settings())
     assert stack.lake.exists()
 
 
@@ -149,11 +158,11 @@ def test_a_damaged_state_file_is_named(stack: Stack) -> None:
 
 def test_it_says_what_became_of_the_records() -> None:
     read_all = Stop(TOPIC, 2, {0: 5, 1: 7}, {0: 5, 1: 7})
-    assert _lost(read_all, 2, TOPIC) == "nothing was lost: all 12 records of epoch 2 had been read"
+    assert lost(read_all, 2) == "nothing was lost: all 12 records of epoch 2 had been read"
     some = Stop(TOPIC, 2, {0: 5, 1: 1_007}, {0: 5, 1: 7})
-    assert _lost(some, 2, TOPIC).startswith("1,000 records were produced but not read")
-    assert "not stop in order" in _lost(None, 2, TOPIC)
-    assert "not stop in order" in _lost(read_all, 3, TOPIC)
+    assert lost(some, 2).startswith("1,000 records were produced but not read")
+    assert "not stop in order" in lost(None, 2)
+    assert "not stop in order" in lost(read_all, 3)
 
 
 def test_the_first_signal_stops_and_the_second_hurries() -> None:
@@ -421,7 +430,7 @@ class TestTheWhole:
             assert days["dau"][0] > 0  # yesterday's: of a day that has just begun there may be nobody yet
             assert partitions_in_the_ui(port, "gold/active_users") == set(map(str, days["day"]))
             with pytest.raises(StackRefused, match=f"process {first.process.pid}"):
-                refuse_where_it_cannot(stack, options(stack), embedded=True)
+                refuse_where_it_cannot(stack, options(stack), Settings())
 
             assert cli.main(["down", "--var", str(stack.var)]) == 0
             assert first.ended() == 0
