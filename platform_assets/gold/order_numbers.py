@@ -19,7 +19,7 @@ from deltalake import DeltaTable
 from partitions import Window
 from platform_assets.gold import orders
 from platform_assets.platform import Platform
-from platform_assets.semantics.dimensions import as_it_was
+from platform_assets.semantics.dimensions import as_it_was, held_before
 from platform_assets.semantics.engines import Frame, lazy
 from platform_assets.semantics.identity import PERSONS, joined
 from platform_assets.silver import persons, users
@@ -36,7 +36,9 @@ class OrderNumber:
         table: The table; it has a column ``day``.
         transform: Its rows, of all days, from the entries of `gold/orders` and the reporting timezone. The entries
             have ``person_id`` (null of an order of nobody) and the attributes.
-        attributes: Columns of `silver/users` that the entries have: of the account that ordered, as of the entry.
+        attributes: Columns of `silver/users` that the entries have: of the account that ordered, as of the entry, or
+            as it was first known where it was not yet. A database tells of accounts from its first snapshot on, and
+            of orders that are older.
     """
 
     table: Table
@@ -99,7 +101,8 @@ class OrderNumber:
         entries = rows(orders.TABLE).with_columns(raw_id="u:" + pl.col("user_id"))
         if self.attributes:
             dimension = users.DIMENSION
-            entries = as_it_was(entries, rows(dimension.table), dimension.key, self.attributes, at="entry_at")
+            versions = held_before(rows(dimension.table), dimension.key)
+            entries = as_it_was(entries, versions, dimension.key, self.attributes, at="entry_at")
         of_somebody = entries.filter(pl.col("raw_id").is_not_null())
         known = joined(of_somebody, rows(persons.TABLE).select(PERSONS.names()), at="entry_at")
         nobody = entries.filter(pl.col("raw_id").is_null()).with_columns(person_id=pl.lit(None, pl.String))

@@ -21,7 +21,8 @@ TABLE = Table(
     name="gold/revenue_by_slice",
     description=(
         "Revenue by day, currency and cohort, and by the country, or the plan, that the account had which ordered: of "
-        "a sale when it was ordered, of a refund when it was made. Amounts and orders of a dimension add up to "
+        "a sale when it was ordered, of a refund when it was made; before the database told of the account, as it was "
+        "first known. Amounts and orders of a dimension add up to "
         "`gold/revenue`, over its values; never add those of two dimensions. A person with two plans on one day is a "
         "buyer of both. Closed as `gold/revenue` is, and never final."
     ),

@@ -15,6 +15,9 @@ import polars as pl
 END_OF_TIME = datetime(9999, 12, 31, tzinfo=UTC)
 """`valid_to` of the version that is valid now."""
 
+BEGINNING_OF_TIME = datetime(1, 1, 1, tzinfo=UTC)
+"""Before all events."""
+
 _INSTANT = pl.Datetime("us", "UTC")
 ORDER = ["lsn", "sequence"]
 """The order of the source's log, in which changes are applied."""
@@ -136,6 +139,21 @@ def as_it_was(
     was_valid = pl.col(at) < pl.col("valid_to")
     return found.with_columns(pl.when(was_valid).then(pl.col(name)).alias(name) for name in named.values()).drop(
         "valid_from", "valid_to", strict=False
+    )
+
+
+def held_before(dimension: pl.LazyFrame, key: Sequence[str]) -> pl.LazyFrame:
+    """Versions of which the first one of each row holds for all time before it, too.
+
+    Of a row that was there before the source told of it, as in a first snapshot, nothing better is known.
+
+    Args:
+        dimension: `versions`.
+        key: The columns that identify a row of the dimension.
+    """
+    is_first = pl.col("valid_from") == pl.col("valid_from").min().over(key)
+    return dimension.with_columns(
+        valid_from=pl.when(is_first).then(pl.lit(BEGINNING_OF_TIME, _INSTANT)).otherwise("valid_from")
     )
 
 

@@ -106,6 +106,7 @@ def test_a_cohort_that_moves_reaches_every_day_of_its_buyer(tmp_path: Path) -> N
 def test_another_plan_reaches_what_is_sold_and_refunded_from_then_on(tmp_path: Path) -> None:
     shop = Shop.begin(tmp_path, number=revenue_by_slice.NUMBER)
     shop.account("anna", "DE", "free")
+    shop.order("before", -1)
     shop.order("o1", 1)
     shop.order("o2", 3)
     shop.compute()
@@ -117,7 +118,7 @@ def test_another_plan_reaches_what_is_sold_and_refunded_from_then_on(tmp_path: P
     shop.compute()
     assert shop.stored() == shop.wanted(ZoneInfo("UTC"))
     plans = {((row[0] - START.date()).days, row[3]) for row in shop.stored() if row[2] == "plan"}
-    assert plans == {(1, "free"), (3, "pro"), (4, "pro")}
+    assert plans == {(-1, "free"), (1, "free"), (3, "pro"), (4, "pro")}, "before all as it was first known"
 
 
 def test_orders_are_read_only_where_something_changed(tmp_path: Path) -> None:

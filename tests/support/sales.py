@@ -168,7 +168,8 @@ class Shop:
 
     def _parts(self, user: str | None, at: datetime) -> list[tuple[str | None, ...]]:
         """The slices that an entry is in; nothing to tell where it is in the total."""
-        said = [row for since, row in self.accounts.get(user or "", []) if since <= at]
+        told = self.accounts.get(user or "", [])
+        said = [row for number, (since, row) in enumerate(told) if since <= at or not number]
         known = said[-1] if said else {}
         return [(name, known.get(name)) for name in self.number.attributes] or [()]
 
