@@ -7,6 +7,7 @@ for a reader.
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -56,7 +57,12 @@ class Warehouse:
         if "://" in settings.lake_url:
             msg = f"the lake {settings.lake_url} is no folder; set HEADWATER_WAREHOUSE_PATH to a file on this machine"
             raise NoWarehouse(msg)
-        return cls(Path(settings.lake_url).absolute().parent / "warehouse.duckdb")
+        return cls.beside(Path(settings.lake_url))
+
+    @classmethod
+    def beside(cls, lake: Path) -> Warehouse:
+        """The warehouse of a lake in a folder, where the settings name no other."""
+        return cls(lake.absolute().parent / "warehouse.duckdb")
 
     def exists(self) -> bool:
         """Whether it was ever made.
@@ -115,6 +121,12 @@ class Warehouse:
         """
         with duckdb.connect(self.path, read_only=True) as connection:
             yield connection
+
+    def remove(self) -> None:
+        """Delete the file, and what refreshes that were killed left behind; no refresh may be under way."""
+        self.path.unlink(missing_ok=True)
+        for folder in self.path.parent.glob(f"{_BEING_MADE}*"):
+            shutil.rmtree(folder)
 
     def _clear(self) -> None:
         """Remove what refreshes that were killed left behind."""

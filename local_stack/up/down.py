@@ -50,6 +50,7 @@ def reset(var: Path | None, console: Console) -> int:
         StackRefused: The stack is up.
     """
     from local_stack.database import data_folder  # noqa: PLC0415
+    from resources.warehouse import Warehouse  # noqa: PLC0415
 
     stack = Stack.at(var)
     with stack.held("up"):
@@ -57,6 +58,7 @@ def reset(var: Path | None, console: Console) -> int:
         for folder in (stack.lake, stack.dagster_home, stack.logs, data_folder(stack.database)):
             if folder.exists():
                 shutil.rmtree(folder)
+        Warehouse.beside(stack.lake).remove()
         elsewhere = stack.lake_elsewhere()
         if elsewhere is None:  # else it has what was written with the registry's ids, which must not be given anew
             stack.registry.unlink(missing_ok=True)

@@ -236,11 +236,15 @@ def test_only_processes_of_this_stack_are_ended(stack: Stack) -> None:
 def test_reset_deletes_the_local_data_and_nothing_else(stack: Stack) -> None:
     for folder in (stack.lake, stack.dagster_home, stack.logs, stack.var / "other"):
         folder.mkdir()
+    warehouse = stack.var / "warehouse.duckdb"
+    warehouse.touch()
     stack.keep(State(str(stack.lake), DAY, "127.0.0.1:9092", embedded=True))
     assert cli.main(["reset", "--var", str(stack.var)]) == 1
     assert stack.lake.exists()
+    assert warehouse.exists()
     assert cli.main(["reset", "--var", str(stack.var), "--yes"]) == 0
     assert not stack.lake.exists()
+    assert not warehouse.exists()
     assert not stack.dagster_home.exists()
     assert stack.state() is None
     assert (stack.var / "other").exists()
