@@ -23,8 +23,11 @@ from resources.settings import Settings
 
 PLANS = ("free", "plus", "pro")
 _PLAN_SHARES = (0.8, 0.15, 0.05)
-_PAST_ORDERS = 60
-"""Orders a day before the database was opened."""
+_ORDERS_A_DAY = 2_000
+"""Before the database was opened, and since."""
+_SHARE_OF_ORDERS = 0.5
+"""Of what happens, by the weights in `Shop.happen`."""
+_RATE = _ORDERS_A_DAY / 86_400 / _SHARE_OF_ORDERS
 _OLDEST_ACCOUNT = timedelta(days=90)
 """How long before that past an account was opened, at most."""
 
@@ -197,7 +200,7 @@ class Shop:
 
     def _past_orders(self, since: datetime, until: datetime) -> Iterable[Sequence[object]]:
         """Orders that were placed between two instants, evenly."""
-        for _ in range(round((until - since) / timedelta(days=1) * _PAST_ORDERS)):
+        for _ in range(round((until - since) / timedelta(days=1) * _ORDERS_A_DAY)):
             product = self._rng.choice(self._products)
             ordered_at = since + self._rng.random() * (until - since)
             order = f"order-{uuid.uuid4().hex[:16]}"
@@ -215,7 +218,8 @@ class Shop:
 def main(arguments: list[str] | None = None) -> int:
     """Let things happen until SIGTERM. Returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rate", type=float, default=1.0, help="transactions a second (default: 1)")
+    told = f"transactions a second (default: {_RATE:.2g}, {_ORDERS_A_DAY:,} orders a day)"
+    parser.add_argument("--rate", type=float, default=_RATE, help=told)
     options = parser.parse_args(arguments)
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
